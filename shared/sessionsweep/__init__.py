@@ -1,0 +1,1 @@
+"""sessionsweep: sessions, and everything a session leaves behind."""
