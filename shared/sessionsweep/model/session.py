@@ -1,0 +1,95 @@
+"""A session as the store returns it, the client it belongs to, and the token that opens it."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sessionsweep.errors import InvalidTokenError
+from sessionsweep.model.ids import is_session_id
+
+SECRET_BYTES = 32  # 256 bits from the system's CSPRNG (ASVS 7.2.3)
+SECRET_CHARS = 43  # those bytes in unpadded URL-safe base 64
+MAC_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who sends a request: its address as text and its user agent. Both may be unknown."""
+
+    ip: str | None = None
+    user_agent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """One live session's record. Times are milliseconds of the server's clock, durations milliseconds."""
+
+    session_id: str
+    mac: bytes
+    created: int
+    last_activity: int
+    idle: int
+    max: int  # 0: no maximum
+    filed: int  # end of the wheel slot in which it is filed
+    keep_alive: int  # a job keeps it alive until then; 0: none
+    request_count: int = 0
+    resource_count: int = 0
+    stream_count: int = 0
+    bytes_used: int = 0
+    fingerprint4: bytes = b"\0\0\0"
+    fingerprint6: bytes = b"\0\0\0"
+    flags: int = 0
+    user: str | None = None
+    alias: str = ""
+    ip: str | None = None
+    user_agent: str | None = None
+    node: str = ""
+    data: Mapping[str, bytes] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        who = f" of {self.user!r}" if self.user else ""
+        return f"session {self.session_id}{who}: {self.resource_count} resources, {self.bytes_used} bytes"
+
+
+#: `flags`: this session holds a place in its user's book, in the book of all sessions.
+FLAG_USER_BOOK = 1
+FLAG_TOTAL_BOOK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What remains of an ended session that owned something: why and when it ended, and what is still owed."""
+
+    session_id: str
+    reason: str
+    ended: int  # ms
+    created: int  # ms
+    user: str | None = None
+    owed: int = 0  # resources not yet reclaimed
+    deleted: int = 0
+    bytes_deleted: int = 0
+
+
+def new_secret() -> str:
+    """A fresh secret: 256 random bits as 43 characters of URL-safe base 64."""
+    return secrets.token_urlsafe(SECRET_BYTES)
+
+
+def mac_of(secret: str, session_id: str, key: bytes) -> bytes:
+    """The keyed hash that the store holds instead of the secret: HMAC-SHA-256 cut to 128 bits (RFC 2104, ASVS 11.5.1)."""
+    return hmac.digest(key, f"{session_id}.{secret}".encode(), "sha256")[:MAC_BYTES]
+
+
+def split_token(token: str) -> tuple[str, str]:
+    """`<id>.<secret>` → (id, secret).
+
+    Raises:
+        InvalidTokenError: it has not exactly that form; nothing was asked of the store.
+    """
+    session_id, dot, secret = token.partition(".")
+    if not dot or len(secret) != SECRET_CHARS or not secret.isascii() or not is_session_id(session_id):
+        raise InvalidTokenError
+    return session_id, secret
