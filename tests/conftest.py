@@ -1,0 +1,50 @@
+"""Fixtures that every test may use: a real server, and a namespace of one's own on it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from sessionsweep_workers.devstack.server import EmbeddedServer
+
+# A version matrix runs the same tests with TEST_REDIS_SERVER=/path/to/another/redis-server.
+BINARY = os.environ.get("TEST_REDIS_SERVER")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[EmbeddedServer]:
+    """One server for this test process; shared, so never flush, kill or reconfigure it (see `own_server`)."""
+    # No server, no tests: a ConfigurationError fails them, because a skipped test looks like a passed one.
+    with EmbeddedServer(binary=BINARY) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedServer) -> str:
+    """The shared server's URL; use it together with `namespace`."""
+    return redis_server.url
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test uses; nothing is flushed after the test."""
+    return f"t{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def own_server() -> Iterator[Callable[..., EmbeddedServer]]:
+    """Makes servers for tests that kill, restart, fill or flush theirs; takes `EmbeddedServer`'s arguments.
+
+    They are started already, and stopped after the test.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def make(**options: object) -> EmbeddedServer:
+            server = EmbeddedServer(**{"binary": BINARY, **options})  # type: ignore[arg-type]
+            return stack.enter_context(server)
+
+        yield make
