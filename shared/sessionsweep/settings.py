@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -27,6 +26,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from sessionsweep.errors import ConfigurationError
+from sessionsweep.settings_report import PREFIX, DefaultText, explain, nearest, shown
 from sessionsweep.settings_values import (
     MAKE_KEY,
     Network,
@@ -44,24 +44,16 @@ from sessionsweep.settings_values import (
     read_secret_file,
     redact_url,
 )
-from sessionsweep.units import format_duration, format_size, parse_duration, parse_size
+from sessionsweep.units import parse_duration, parse_size
 
 __all__ = ["PREFIX", "Setting", "Settings", "Source", "VolumeSpec", "redact_url"]
 
-PREFIX = "SESSIONSWEEP_"
 Source = Literal["argument", "environment", "file", "framework", "default"]
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0.001)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 Count = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
-
-
-@dataclass(frozen=True, slots=True)
-class DefaultText:
-    """How a default that is computed reads in the documentation."""
-
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +102,8 @@ class Settings(BaseSettings):
         DefaultText("none: required; `memory://` and `up` make a random one"),
     ] = Field(
         default_factory=lambda data: _random_key() if data["redis_url"] == "memory://" else (),
-        description="Keys of at least 32 characters, separated by commas: the first signs, all verify, so a new "
-        f"one goes to the front and the old one leaves after `MAX_DURATION`. Make one: `{MAKE_KEY}`.",
+        description="Keys of at least 32 characters, separated by commas: the first signs, all verify, so a "
+        f"new one goes to the front and the old one leaves after `MAX_DURATION`. Make one: `{MAKE_KEY}`.",
     )
     secret_key_file: str | None = Field(
         None, description="A file that holds `SECRET_KEY` (a Docker or Kubernetes secret), instead of it."
@@ -138,8 +130,8 @@ class Settings(BaseSettings):
     )
     hold: Annotated[Duration, DefaultText("`IDLE_TIMEOUT`")] = Field(
         default_factory=lambda data: data["idle_timeout"],
-        description="How long idle ends and orphan deletion stop after the server restarted or its clock jumped, "
-        "so that live clients are heard again.",
+        description="How long idle ends and orphan deletion stop after the server restarted or its clock "
+        "jumped, so that live clients are heard again.",
     )
     max_resources_per_session: Annotated[Count, Field(ge=1, le=1000)] = Field(
         100, description="Resources a session may own, 1 to 1000; at the limit the least recently used go."
@@ -164,25 +156,25 @@ class Settings(BaseSettings):
     client_binding: Literal["off", "log", "subnet", "strict"] = Field(
         "log",
         description="What happens when a session's address or user agent changes: `off` nothing, `log` an "
-        "event, `subnet` refuses another IPv4 /24, IPv6 /64 or user agent, `strict` any other address or user "
-        "agent. The last two need `TRUSTED_PROXIES`.",
+        "event, `subnet` refuses another IPv4 /24, IPv6 /64 or user agent, `strict` any other address or "
+        "user agent. The last two need `TRUSTED_PROXIES`.",
     )
     trusted_proxies: Annotated[
         tuple[Network, ...] | None, BeforeValidator(parse_proxies), DefaultText("not set: none is believed")
     ] = Field(
         None,
-        description="Addresses or networks, separated by commas, whose forwarded headers are believed; `none` "
-        "says that clients connect directly.",
+        description="Addresses or networks, separated by commas, whose forwarded headers are believed; "
+        "`none` says that clients connect directly.",
     )
     cookie_secure: Literal["auto", "always", "never"] = Field(
         "auto",
-        description="The cookie's `Secure` flag in ASGI apps; `auto` follows the request. Flask and Django keep "
-        "their own cookie settings.",
+        description="The cookie's `Secure` flag in ASGI apps; `auto` follows the request. Flask and Django "
+        "keep their own cookie settings.",
     )
     volumes: Annotated[tuple[VolumeSpec, ...], BeforeValidator(parse_volumes), DefaultText("none")] = Field(
         (),
-        description="This node's storage roots: `name=/path,other=/path?ephemeral`; an ephemeral one dies with "
-        "its node (a container's own disk). New files go to the first.",
+        description="This node's storage roots: `name=/path,other=/path?ephemeral`; an ephemeral one dies "
+        "with its node (a container's own disk). New files go to the first.",
     )
     node: Annotated[str, BeforeValidator(parse_name), DefaultText("the host's name")] = Field(
         default_factory=socket.gethostname,
@@ -235,7 +227,7 @@ class Settings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            fault = _explain(error, values)
+            fault = explain(error, values, type(self).model_fields)
         if fault is not None:  # raised outside `except`: pydantic's error holds the raw values, secrets too
             raise ConfigurationError(fault)
         for name in type(self).model_fields:
@@ -243,8 +235,11 @@ class Settings(BaseSettings):
                 "argument" if name in values else "environment" if name in environment else "default"
             )
         for name in ("secret_key", "admin_token"):
-            if self._sources[name] == "default" and getattr(self, f"{name}_file"):
+            file = f"{name}_file"
+            if getattr(self, file):
                 self._sources[name] = "file"
+            elif file not in values:
+                self._sources[file] = "default"  # an argument replaced the variable that named a file
 
     @classmethod
     def from_env(cls) -> Settings:
@@ -283,18 +278,19 @@ class Settings(BaseSettings):
     def _check_together(self) -> Settings:
         if not self.secret_key:
             raise ValueError(
-                f"{PREFIX}SECRET_KEY is not set, and {redact_url(self.redis_url)!r} is shared by processes that "
-                f"must sign alike; give all of them the same key. Make one: {MAKE_KEY}"
+                f"{PREFIX}SECRET_KEY is not set, and {redact_url(self.redis_url)!r} is shared by processes "
+                f"that must sign alike; give all of them the same key. Make one: {MAKE_KEY}"
             )
         if self.redis_url == "memory://" and self.sweeper == "workers":
             raise ValueError(
-                f"{PREFIX}SWEEPER='workers' can't reach {PREFIX}REDIS_URL='memory://', which is one process's "
-                "memory; set SWEEPER=in-process or give a server's URL"
+                f"{PREFIX}SWEEPER='workers' can't reach {PREFIX}REDIS_URL='memory://', which is one "
+                "process's memory; set SWEEPER=in-process or give a server's URL"
             )
         if self.client_binding in ("subnet", "strict") and self.trusted_proxies is None:
             raise ValueError(
-                f"{PREFIX}CLIENT_BINDING={self.client_binding!r} needs {PREFIX}TRUSTED_PROXIES, or every client "
-                "behind a proxy has the proxy's address; list the proxies, or write none if clients connect directly"
+                f"{PREFIX}CLIENT_BINDING={self.client_binding!r} needs {PREFIX}TRUSTED_PROXIES, or every "
+                "client behind a proxy has the proxy's address; list the proxies, or write none if clients "
+                "connect directly"
             )
         return self
 
@@ -396,60 +392,9 @@ def _read_environment(environ: Mapping[str, str]) -> dict[str, str]:
             continue
         name = variable[len(PREFIX) :].lower()
         if variable != PREFIX + name.upper() or name not in Settings.model_fields:
-            raise ConfigurationError(f"{variable} is not a setting; {_nearest(name, PREFIX, str.upper)}")
+            raise ConfigurationError(
+                f"{variable} is not a setting; {nearest(name, Settings.model_fields, variable=True)}"
+            )
         if text:
             values[name] = text
     return values
-
-
-def _nearest(name: str, prefix: str, spell: Callable[[str], str]) -> str:
-    matches = get_close_matches(name.lower(), Settings.model_fields, n=1, cutoff=0.6)
-    if matches:
-        return f"did you mean {prefix}{spell(matches[0])}?"
-    return "remove it; `sessionsweep config show` lists all settings"
-
-
-def _explain(error: ValidationError, arguments: Mapping[str, Any]) -> str:
-    """One line for each fault: the variable, what is wrong with the value, the fix."""
-    lines = []
-    for fault in error.errors(include_url=False):
-        context = fault.get("ctx", {})
-        if fault["type"] == "default_factory_not_called":
-            continue  # it only follows from another fault
-        if not fault["loc"]:
-            lines.append(str(context.get("error", fault["msg"])))
-            continue
-        name = str(fault["loc"][0])
-        if fault["type"] == "extra_forbidden":
-            lines.append(f"{name} is not a setting; {_nearest(name, '', str)}")
-            continue
-        where = f"{PREFIX}{name.upper()}" + (f" (here the argument {name})" if name in arguments else "")
-        match fault["type"]:
-            case "value_error":
-                what = str(context["error"])
-            case "literal_error":
-                what = f"{fault['input']!r} is not one of {context['expected'].replace(' or ', ', ')}"
-            case "greater_than_equal":
-                what = f"{fault['input']!r} is too small; give at least {context['ge']:g}"
-            case "less_than_equal":
-                what = f"{fault['input']!r} is too large; give at most {context['le']:g}"
-            case _:
-                what = fault["msg"]
-        lines.append(f"{where}: {what}")
-    return "\n".join(lines)
-
-
-def shown(name: str, field: FieldInfo, value: Any) -> str:
-    """A setting's value as text for people, in the spelling in which it is set; secrets as `***`."""
-    if value is None or value == ():
-        return "none" if name == "trusted_proxies" and value == () else ""
-    if name in ("secret_key", "admin_token"):
-        return "***"
-    if name in ("redis_url", "broker_url"):
-        return redact_url(value)
-    parser = next((item.func for item in field.metadata if isinstance(item, BeforeValidator)), None)
-    if parser is parse_duration:
-        return f"{value:g} ({format_duration(value)})" if value >= 60 else f"{value:g}"
-    if parser is parse_size:
-        return f"{value} ({format_size(value)})" if value >= 1000 else str(value)
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -95,7 +95,7 @@ def parse_broker_url(value: object) -> str | None:
 
 
 def broker_from_store(redis_url: str) -> str | None:
-    """The broker that a store URL stands for, as kombu spells it; None for memory, which no worker reaches."""
+    """The broker that a store URL stands for, as kombu spells it; None for memory (no worker reaches it)."""
     if redis_url.startswith("memory:"):
         return None
     if redis_url.startswith("unix:"):

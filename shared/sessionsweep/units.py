@@ -91,8 +91,9 @@ def _size_text(text: str) -> int:
             f"{text!r} is not a size; write bytes or kB, MB, GB, TB (powers of 1000), "
             "KiB, MiB, GiB, TiB (of 1024)"
         )
-    part = match["part"] or ""
-    size, rest = divmod(int(match["whole"] + part) * factor, int("1" + "0" * len(part)))
+    part: str = match["part"] or ""
+    size: int
+    size, rest = divmod(int(match["whole"] + part) * factor, 10 ** len(part))
     if rest:
         raise ValueError(f"{text!r} is not a whole number of bytes; round it")
     return size
