@@ -19,22 +19,9 @@ from sessionsweep_workers.devstack import server as server_module
 from sessionsweep_workers.devstack.ports import free_port
 from sessionsweep_workers.devstack.server import EmbeddedServer, find_server_binary
 from sessionsweep_workers.devstack.spawn import spawn, stop
+from support.processes import process_runs, wait_gone
 
 ServerFactory = Callable[..., EmbeddedServer]
-
-
-def gone(pid: int, within: float = 5.0) -> bool:
-    """Whether no running process has this pid, at the latest `within` seconds from now."""
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state in "ZX":
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def test_the_shared_server_answers_its_url_and_refuses_others(redis_url: str, namespace: str) -> None:
@@ -81,7 +68,7 @@ def test_without_a_folder_nothing_is_kept_nor_left_behind(own_server: ServerFact
     server.stop()
     assert not folder.exists()
     assert pid is not None
-    assert gone(pid)
+    wait_gone(pid)
 
 
 def test_no_secret_in_the_command_line_or_environment(own_server: ServerFactory) -> None:
@@ -167,10 +154,10 @@ def test_it_dies_with_a_killed_parent(tmp_path: Path) -> None:
     with parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
-        assert not gone(pid, within=0.2)
+        assert process_runs(pid)
         parent.kill()
         parent.wait()
-        assert gone(pid)
+        wait_gone(pid)
 
 
 def test_a_child_started_by_a_short_lived_thread_lives_on() -> None:

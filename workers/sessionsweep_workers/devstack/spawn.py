@@ -1,7 +1,8 @@
 """Starting programs so that none outlives the process that started it, and stopping them.
 
 A child dies with the *thread* that forked it (`PR_SET_PDEATHSIG` is per thread, see prctl(2)). So children
-are forked by the main thread, or, when another thread asks, by a keeper thread that lives as long as the process.
+are forked by the main thread, or, when another thread asks, by a keeper thread that lives as long as the
+process.
 macOS has no such signal: there a killed parent leaves its children (development only).
 """
 
@@ -85,9 +86,7 @@ def spawn(
     """
     program = shutil.which(argv[0])
     if program is None:
-        raise ConfigurationError(
-            f"{argv[0]!r} can't be run here; install it or correct the path."
-        )
+        raise ConfigurationError(f"{argv[0]!r} can't be run here; install it or correct the path.")
     command = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), program, *argv[1:]]
 
     def start() -> Child:
