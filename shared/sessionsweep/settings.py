@@ -177,7 +177,7 @@ class Settings(BaseSettings):
         "with its node (a container's own disk). New files go to the first.",
     )
     node: Annotated[str, BeforeValidator(parse_name), DefaultText("the host's name")] = Field(
-        default_factory=socket.gethostname,
+        default_factory=lambda: socket.gethostname(),
         description="This node's name; it must be its own and stay the same over restarts.",
     )
     partitions: Annotated[Count, Field(ge=1, le=256)] = Field(
