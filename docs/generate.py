@@ -21,8 +21,8 @@ empty variable counts as not set. An unknown `SESSIONSWEEP_…` variable is an e
 noticed. `sessionsweep config show` prints the values in effect and where each comes from.
 
 **Durations** are seconds (`900`, `0.5`) or `w`, `d`, `h`, `m`, `s`, `ms`, largest first (`15m`, `1h30m`,
-`500ms`). **Sizes** are bytes or `kB`, `MB`, `GB`, `TB` (powers of 1,000) or `KiB`, `MiB`, `GiB`, `TiB` (powers
-of 1,024).
+`500ms`). **Sizes** are bytes or `kB`, `MB`, `GB`, `TB` (powers of 1,000) or `KiB`, `MiB`, `GiB`, `TiB`
+(powers of 1,024).
 
 The timeouts' defaults, 15 minutes idle and one hour in all, suit an app whose users upload, work and leave
 (ASVS 7.1.1 asks for a documented choice); raise `MAX_DURATION` where people stay signed in for a day.
