@@ -57,6 +57,7 @@ class SessionRecord:
 #: `flags`: this session holds a place in its user's book, in the book of all sessions.
 FLAG_USER_BOOK = 1
 FLAG_TOTAL_BOOK = 2
+FLAG_USER_QUOTA = 4  # its resources hold shares of their user's quota
 
 
 @dataclass(frozen=True, slots=True)

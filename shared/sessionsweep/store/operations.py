@@ -74,6 +74,7 @@ class CreateSession(Operation[Opened]):
     node: str = ""
     data: Mapping[str, bytes] = field(default_factory=dict)
     not_after: int = 0
+    grace: int = 0  # for a due session under the same alias
     repeatable: ClassVar[bool] = True
 
 
@@ -91,6 +92,7 @@ class OpenSession(Operation[Opened]):
     fingerprint: bytes = b"\0\0\0"
     enforce: bool = False
     grace: int = 0
+    repeatable: ClassVar[bool] = True  # a touch may count twice
     hold: int = 0  # how long idle ends stop when the server's run id has changed
 
 
@@ -199,6 +201,7 @@ class Defer(Operation["int | None"]):
     token: str
     duration: int
     resource_id: str = ""
+    width: int = 10_000
     repeatable: ClassVar[bool] = True
 
 
@@ -208,6 +211,7 @@ class Undefer(Operation[bool]):
 
     session_id: str
     token: str
+    width: int = 10_000
     repeatable: ClassVar[bool] = True
 
 
@@ -242,6 +246,7 @@ class Register(Operation[Registered]):
     max_resources: int = 100
     max_bytes: int = 100_000_000
     max_streams: int = 20
+    quota: bool = False  # it holds a share of its user's quota
     repeatable: ClassVar[bool] = True
 
 
@@ -329,6 +334,7 @@ class Lease(Operation[Leased]):
     duration: int
     limit: int = 200
     bound: int = 0
+    dead: bool = False  # the location itself is gone (a web process that died): live resources too, whatever their time
     repeatable: ClassVar[bool] = True
 
 

@@ -1,0 +1,25 @@
+--[[ A dead letter is forgotten: what it named stays where it is, and is nobody's.
+KEYS
+  1 resources  hash
+ARGV
+  1 rid        resource id
+  2 retention  ms that a receipt stays
+RETURNS 1, or 0: it isn't a dead letter
+]]
+local resources = KEYS[1]
+local rid, retention = ARGV[1], ARGV[2]
+--@include layout
+--@include books
+--@include queueing
+local prefix = string.sub(resources, 1, -23)
+local sid = string.sub(resources, -20)
+local value = redis.call('HGET', resources, rid)
+if not value or res(value).state ~= 'd' then return 0 end
+redis.call('HDEL', resources, rid)
+redis.call('ZREM', prefix .. 'dl', sid .. ' ' .. rid)
+count('dead', -1)
+count('forgotten', 1)
+close_books(prefix)
+if redis.call('EXISTS', prefix .. 's:' .. sid) == 0 then close_debt(prefix, sid, retention) end
+event(prefix, 'e', 'resource_forgotten', 's', sid, 'x', rid)
+return 1

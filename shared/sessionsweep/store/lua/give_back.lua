@@ -1,0 +1,32 @@
+--[[ Removes a session's place in a book, or shares of a user's quota.
+KEYS
+  1 book   sorted set
+  2 quota  hash; the same as the book where there is none
+ARGV
+  1 sid    the session
+  2 rid    empty: its place; an id: that resource's share; `*`: all shares of the session
+RETURNS 1, or 0: there was none
+]]
+local book, quota = KEYS[1], KEYS[2]
+local sid, rid = ARGV[1], ARGV[2]
+redis.call('UNLINK', book .. ':none') -- giving back must work on a full server
+if rid == '' then return redis.call('ZREM', book, sid) end
+local freed, removed = 0, 0
+local function drop(member)
+  local size = redis.call('HGET', quota, member)
+  if size then
+    freed = freed + tonumber(size)
+    removed = removed + redis.call('HDEL', quota, member)
+  end
+end
+if rid == '*' then
+  for _, member in ipairs(redis.call('HKEYS', quota)) do
+    if string.sub(member, 1, #sid) == sid then drop(member) end
+  end
+else
+  drop(sid .. ' ' .. rid)
+end
+if removed > 0 and redis.call('HINCRBY', quota, '#', -freed) <= 0 and redis.call('HLEN', quota) == 1 then
+  redis.call('UNLINK', quota)
+end
+return removed > 0 and 1 or 0

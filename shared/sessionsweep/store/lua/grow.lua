@@ -1,0 +1,48 @@
+--[[ Raises an intent's reservation (never lowers it) and renews its deadline; may evict as registering does.
+KEYS
+  1 session    string
+ARGV
+  1 rid        resource id
+  2 size       bytes wanted in all
+  3 timeout    ms until it is overdue
+  4 max_bytes  bytes
+RETURNS {status, evicted ids, overdue at}
+]]
+local session = KEYS[1]
+local rid, size, timeout, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+--@include clock
+--@include layout
+--@include books
+--@include ending
+--@include owing
+--@include eviction
+local prefix = string.sub(session, 1, -23)
+local sid = string.sub(session, -20)
+local rkey = prefix .. 'r:' .. sid
+local raw = redis.call('GET', session)
+if not raw then return {'ended', {}, 0} end
+local h = header(raw)
+local idle_end, old_end = dies(h)
+if now >= idle_end or now >= old_end then return {'ended', {}, 0} end
+local value = redis.call('HGET', rkey, rid)
+if not value then return {'unknown', {}, 0} end
+local v = res(value)
+if v.state ~= 'i' then return {'unknown', {}, 0} end
+local more = math.max(0, size - v.size)
+local victims, limit = {}, nil
+if more > 0 then
+  victims, limit = choose_victims(rkey, h, now, 0, h.bytes + more - max_bytes, rid)
+  if limit then return {limit, {}, 0} end
+end
+v.size = v.size + more
+v.till = math.max(v.till, now + timeout)
+redis.call('HSET', rkey, rid, pack(v))
+redis.call('ZADD', prefix .. 'i', v.till, sid .. ' ' .. rid)
+evict(prefix, sid, raw, h, victims, lines(redis.call('HGET', rkey, '@')), now)
+h.bytes = h.bytes + more
+save_counts(prefix, sid, h)
+count('b_active', more)
+close_books(prefix)
+local ids = {}
+for i, victim in ipairs(victims) do ids[i] = victim.rid end
+return {'ok', ids, v.till}

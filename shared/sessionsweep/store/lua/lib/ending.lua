@@ -1,0 +1,54 @@
+-- Ends one session: its record goes, and what it owned is owed. O(locations), never O(resources).
+local function nudge(prefix, location)
+  redis.call('PUBLISH', string.match(prefix, '^(.-):{') .. ':nudge:' .. location, location)
+end
+
+local function finish(prefix, sid, raw, h, now, reason, grace)
+  local rkey = prefix .. 'r:' .. sid
+  local places, records
+  if bit.band(h.flags, OWNS) > 0 then
+    local at, kept = unpack(redis.call('HMGET', rkey, '@', '@k'))
+    records = redis.call('HLEN', rkey) - (at and 1 or 0) - (kept and 1 or 0)
+    places = lines(at)
+  end
+  redis.call('UNLINK', prefix .. 's:' .. sid) -- first: a write that a full server allows opens the way for the rest
+
+  local died = now
+  local idle, old = dies(h)
+  if reason == 'idle' then died = idle + grace end
+  if reason == 'expired' then died = old + grace end
+  local due = math.max(died, h.keep) -- a job that keeps it alive defers destruction, never the end
+
+  local user = ''
+  if #raw > 72 then
+    local alias, at
+    user, at = struct.unpack('>I2c0', raw, 73)
+    alias = struct.unpack('>Bc0', raw, at)
+    if alias ~= '' then redis.call('DEL', prefix .. 'a:' .. alias) end
+  end
+  local owed = h.resources + h.streams
+  if records and records > 0 then
+    redis.call('HSET', prefix .. 't:' .. sid, 'reason', reason, 'ended', string.format('%.0f', now),
+      'created', string.format('%.0f', h.created), 'user', user)
+    for _, place in ipairs(places) do
+      redis.call('HSET', prefix .. 'l', place, 1)
+      redis.call('ZADD', prefix .. 'q:' .. place, 'LT', string.format('%.0f', due), sid)
+      if due <= now then nudge(prefix, place) end
+    end
+    count('active', -owed)
+    count('owed', owed)
+    count('b_active', -h.bytes)
+    count('b_owed', h.bytes)
+  else
+    if records then redis.call('UNLINK', rkey) end
+    places = {}
+  end
+  count('ended', 1)
+  count('ended:' .. reason, 1)
+  count('lifetime', now - h.created)
+  if bit.band(h.flags, BOOK_USER) > 0 then redis.call('RPUSH', prefix .. 'o', 'user\0' .. sid .. '\0' .. user .. '\0') end
+  if bit.band(h.flags, BOOK_TOTAL) > 0 then redis.call('RPUSH', prefix .. 'o', 'total\0' .. sid .. '\0\0') end
+  if bit.band(h.flags, QUOTA) > 0 then redis.call('RPUSH', prefix .. 'o', 'user\0' .. sid .. '\0' .. user .. '\0*') end
+  event(prefix, 'e', 'session_ended', 's', sid, 'r', reason, 'n', owed)
+  return owed, places
+end

@@ -1,0 +1,37 @@
+--[[ Uncommitted intents whose time has passed become owed.
+KEYS
+  1 intents  sorted set
+ARGV
+  1 limit    how many
+  2 bound    ms: overdue by then; 0: now
+RETURNS how many were looked at
+]]
+local intents = KEYS[1]
+local limit, bound = tonumber(ARGV[1]), tonumber(ARGV[2])
+--@include clock
+--@include layout
+--@include books
+--@include ending
+--@include owing
+local prefix = string.sub(intents, 1, -2)
+local horizon = now
+if bound > 0 and bound < now then horizon = bound end
+local late = redis.call('ZRANGEBYSCORE', intents, '-inf', string.format('%.0f', horizon), 'LIMIT', 0, limit)
+redis.call('UNLINK', prefix .. 'none') -- cleaning must work on a full server
+for _, member in ipairs(late) do
+  local sid, rid = string.match(member, '^(%S+) (%S+)$')
+  local rkey = prefix .. 'r:' .. sid
+  local raw = redis.call('GET', prefix .. 's:' .. sid)
+  local value = redis.call('HGET', rkey, rid)
+  if raw and value then
+    local v, h = res(value), header(raw)
+    if v.state == 'i' then
+      owe(prefix, sid, raw, h, rid, v, lines(redis.call('HGET', rkey, '@'))[v.loc], now)
+      save_counts(prefix, sid, h)
+      event(prefix, 'e', 'intent_overdue', 's', sid, 'x', rid)
+    end
+  end
+  redis.call('ZREM', intents, member)
+end
+close_books(prefix)
+return #late

@@ -1,0 +1,80 @@
+--[[ Registers a resource before its first byte; at a limit the least recently used go owed. Nothing evictable: refused.
+KEYS
+  1 session        string
+ARGV
+  1 rid            resource id
+  2 kind           its letter
+  3 location       where it will be reclaimed
+  4 size           bytes reserved
+  5 purpose        text
+  6 live           1: live at once, no commit follows
+  7 timeout        ms until the intent is overdue
+  8 max_resources  files and objects
+  9 max_bytes      bytes
+  10 max_streams   streams
+  11 quota         1: it holds a share of its user's quota
+RETURNS {status, evicted ids, overdue at}
+]]
+local session = KEYS[1]
+local rid, kind, location, size, purpose = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local live, timeout = ARGV[6], tonumber(ARGV[7])
+local max_resources, max_bytes, max_streams = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local quota = ARGV[11]
+--@include clock
+--@include layout
+--@include books
+--@include ending
+--@include owing
+--@include eviction
+local prefix = string.sub(session, 1, -23)
+local sid = string.sub(session, -20)
+local rkey = prefix .. 'r:' .. sid
+local raw = redis.call('GET', session)
+if not raw then return {'ended', {}, 0} end
+local h = header(raw)
+local idle_end, old_end = dies(h)
+if now >= idle_end or now >= old_end then return {'ended', {}, 0} end
+local there = redis.call('HGET', rkey, rid)
+if there then
+  local v = res(there)
+  if v.state == 'i' or v.state == 'l' then return {'ok', {}, v.till} end
+  return {'unknown', {}, 0} -- it was released or overdue since: ids are never used twice
+end
+local places = lines(redis.call('HGET', rkey, '@'))
+
+local victims = {}
+if kind == 's' then
+  if h.streams + 1 > max_streams then return {'limit:streams', {}, 0} end
+else
+  local limit
+  victims, limit = choose_victims(rkey, h, now, h.resources + 1 - max_resources, h.bytes + size - max_bytes, rid)
+  if limit then return {limit, {}, 0} end
+end
+
+local number
+for i, place in ipairs(places) do
+  if place == location then number = i end
+end
+if not number then
+  number = #places + 1
+  places[number] = location
+  redis.call('HSET', rkey, '@', table.concat(places, '\n')) -- first: a full server refuses here, nothing is made
+  redis.call('HSET', prefix .. 'l', location, 1)
+end
+local till = live == '1' and 0 or now + timeout
+redis.call('HSET', rkey, rid, pack({state = live == '1' and 'l' or 'i', kind = kind, size = size, created = now, used = now,
+  till = till, tries = 0, loc = number, purpose = purpose, error = ''}))
+if live ~= '1' then redis.call('ZADD', prefix .. 'i', till, sid .. ' ' .. rid) end
+-- an entry far ahead, so that the streams of a process that died can be found
+if kind == 's' then redis.call('ZADD', prefix .. 'q:' .. location, 'NX', string.format('%.0f', FAR), sid) end
+evict(prefix, sid, raw, h, victims, places, now)
+if kind == 's' then h.streams = h.streams + 1 else h.resources = h.resources + 1; h.bytes = h.bytes + size end
+save_counts(prefix, sid, h)
+redis.call('SETRANGE', session, 1, string.char(bit.bor(h.flags, OWNS, quota == '1' and QUOTA or 0)))
+count('reg', 1)
+count('active', 1)
+count('b_active', size)
+close_books(prefix)
+local ids = {}
+for i, victim in ipairs(victims) do ids[i] = victim.rid end
+return {'ok', ids, till}

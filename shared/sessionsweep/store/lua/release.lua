@@ -1,0 +1,29 @@
+--[[ A live resource, or an intent, of a live session becomes owed at once.
+KEYS
+  1 session  string
+ARGV
+  1 rid      resource id
+RETURNS 1, or 0: not there
+]]
+local session = KEYS[1]
+local rid = ARGV[1]
+--@include clock
+--@include layout
+--@include books
+--@include ending
+--@include owing
+local prefix = string.sub(session, 1, -23)
+local sid = string.sub(session, -20)
+local rkey = prefix .. 'r:' .. sid
+local raw = redis.call('GET', session)
+local value = redis.call('HGET', rkey, rid)
+if not raw or not value then return 0 end
+local v = res(value)
+if v.state ~= 'l' and v.state ~= 'i' then return 0 end
+local h = header(raw)
+redis.call('UNLINK', prefix .. 'none') -- freeing must work on a full server
+owe(prefix, sid, raw, h, rid, v, lines(redis.call('HGET', rkey, '@'))[v.loc], now)
+save_counts(prefix, sid, h)
+close_books(prefix)
+event(prefix, 'e', 'resource_released', 's', sid, 'x', rid)
+return 1

@@ -1,0 +1,20 @@
+--[[ Sets fields of the deployment's meta.
+KEYS
+  1 meta    hash
+ARGV
+  1 mode    `set`; `new`: only absent ones; `raise`: numbers that never go back
+  2 fields  name, newline, value, newline …
+RETURNS how many fields changed
+]]
+local meta = KEYS[1]
+local mode, fields = ARGV[1], ARGV[2]
+local changed = 0
+for name, value in string.gmatch(fields, '([^\n]+)\n([^\n]*)\n') do
+  if mode == 'new' then
+    changed = changed + redis.call('HSETNX', meta, name, value)
+  elseif mode == 'set' or tonumber(value) > tonumber(redis.call('HGET', meta, name) or '-1') then
+    redis.call('HSET', meta, name, value)
+    changed = changed + 1
+  end
+end
+return changed

@@ -1,0 +1,99 @@
+--[[ Acknowledges attempts by resource id. Each counts only if its record was there; late ones are welcome.
+KEYS
+  1 resources  hash
+ARGV
+  1 location   where they were reclaimed
+  2 tries      failures after which a resource is a dead letter
+  3 retention  ms that a receipt stays
+  4 own        1: the caller owns live resources too
+  5 attempts   packed: (1+n rid, outcome letter, 6 delay ms, 1+n error)*
+RETURNS {counted, dead ids, still owed here, bytes that left}
+]]
+local resources = KEYS[1]
+local location, tries, retention, own = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local attempts = ARGV[5]
+--@include clock
+--@include layout
+--@include books
+--@include ending
+--@include owing
+--@include queueing
+local prefix = string.sub(resources, 1, -23)
+local sid = string.sub(resources, -20)
+local raw = redis.call('GET', prefix .. 's:' .. sid)
+local h = raw and header(raw)
+local NAMES = {d = 'deleted', g = 'gone', p = 'promoted', f = 'forgotten'}
+redis.call('UNLINK', prefix .. 'none') -- reclaiming must work on a full server
+
+local counted, dead, freed, changed = 0, {}, 0, false
+local pos = 1
+while pos <= #attempts do
+  local rid, outcome, delay, message
+  rid, outcome, delay, message, pos = struct.unpack('>Bc0c1I6Bc0', attempts, pos)
+  local value = redis.call('HGET', resources, rid)
+  if value then
+    local v = res(value)
+    local name = NAMES[outcome]
+    local owed = v.state == 'o' or (not raw and v.state ~= 'd')
+    if name and (owed or v.state == 'd' or own == '1') then
+      redis.call('HDEL', resources, rid)
+      if v.state == 'i' then redis.call('ZREM', prefix .. 'i', sid .. ' ' .. rid) end
+      if v.state == 'd' then
+        redis.call('ZREM', prefix .. 'dl', sid .. ' ' .. rid)
+        count('dead', -1)
+      elseif owed then
+        count('owed', -1)
+        count('b_owed', -v.size)
+      else
+        uncount(h, v)
+        give_back_quota(prefix, sid, raw, h, rid)
+        changed = true
+        count('active', -1)
+        count('b_active', -v.size)
+      end
+      count(name, 1)
+      if outcome == 'd' then count('b_deleted', v.size) end
+      if raw then event(prefix, 'e', 'resource_' .. name, 's', sid, 'x', rid) end
+      counted = counted + 1
+      freed = freed + v.size
+    elseif owed and outcome == 'b' then
+      if v.state == 'i' then redis.call('ZREM', prefix .. 'i', sid .. ' ' .. rid) end
+      v.state, v.till = 'o', now + delay
+      redis.call('HSET', resources, rid, pack(v))
+    elseif owed and outcome == 'x' then
+      if v.state == 'i' then redis.call('ZREM', prefix .. 'i', sid .. ' ' .. rid) end
+      v.state, v.till, v.tries, v.error = 'o', now + delay, math.min(v.tries + 1, 255), string.sub(message, 1, 200)
+      if v.tries >= tries then
+        v.state, v.till = 'd', now
+        redis.call('ZADD', prefix .. 'dl', now, sid .. ' ' .. rid)
+        count('owed', -1)
+        count('b_owed', -v.size)
+        count('dead', 1)
+        dead[#dead + 1] = rid
+        event(prefix, 'e', 'resource_dead', 's', sid, 'x', rid, 'why', v.error)
+      end
+      redis.call('HSET', resources, rid, pack(v))
+      counted = counted + 1
+    end
+  end
+end
+if changed then save_counts(prefix, sid, h) end
+
+local left = 0
+if raw or not close_debt(prefix, sid, retention) then
+  local all = redis.call('HGETALL', resources)
+  local at
+  for i = 1, #all, 2 do
+    if all[i] == '@' then at = all[i + 1] end
+  end
+  left = requeue(prefix, location, sid, all, place_number(lines(at), location), not raw)
+else
+  redis.call('ZREM', prefix .. 'q:' .. location, sid)
+  event(prefix, 'e', 'debt_closed', 's', sid)
+end
+if not raw and redis.call('EXISTS', prefix .. 't:' .. sid) == 1 then
+  if book.deleted then redis.call('HINCRBY', prefix .. 't:' .. sid, 'deleted', book.deleted) end
+  if book.b_deleted then redis.call('HINCRBY', prefix .. 't:' .. sid, 'bytes', book.b_deleted) end
+end
+close_books(prefix)
+return {counted, dead, left, freed}

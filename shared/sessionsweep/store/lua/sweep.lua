@@ -1,0 +1,65 @@
+--[[ One step over the head of the wheel: each id is ended, filed again at its true slot, or dropped as stale.
+KEYS
+  1 wheel    sorted set of slot ends
+ARGV
+  1 width    of a slot, ms
+  2 grace    ms
+  3 hold     ms
+  4 limit    ids
+  5 bound    ms: slots that ended by then; 0: now
+  6 observe  1: tell who would be ended, end nobody
+RETURNS {idle, expired, refiled, stale, more, now, owed, held until, would-be ends}
+]]
+local wheel = KEYS[1]
+local width, grace, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local limit, bound, observe = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+--@include clock
+--@include layout
+--@include books
+--@include wheel
+--@include hold
+--@include ending
+local prefix = string.sub(wheel, 1, -2)
+local horizon = now
+if bound > 0 and bound < now then horizon = bound end
+local first = redis.call('ZRANGE', wheel, 0, 0)[1]
+if not first or tonumber(first) > horizon then return {0, 0, 0, 0, 0, now, 0, 0, {}} end
+local slot = prefix .. 'w:' .. first
+local ids = redis.call('LRANGE', slot, 0, limit - 1)
+redis.call('UNLINK', prefix .. 'none') -- sweeping must work on a full server
+
+local idle, expired, refiled, stale, owed_in_all, would = 0, 0, 0, 0, 0, {}
+local held -- asked once, and only when somebody is idle
+for _, sid in ipairs(ids) do
+  local raw = redis.call('GET', prefix .. 's:' .. sid)
+  local h = raw and header(raw)
+  if not raw or h.filed ~= tonumber(first) then
+    stale = stale + 1
+  else
+    -- liveness is read in the same step that ends: no touch can come between
+    local idle_end, old_end = dies(h)
+    local reason
+    if now >= old_end then reason = 'expired'
+    elseif now >= idle_end then
+      held = held or idle_held(prefix, now, hold)
+      if held == 0 then reason = 'idle' end
+    end
+    if reason and observe ~= '1' then
+      owed_in_all = owed_in_all + finish(prefix, sid, raw, h, now, reason, grace)
+      if reason == 'idle' then idle = idle + 1 else expired = expired + 1 end
+    else
+      local due = math.min(idle_end, old_end)
+      if due <= now then due = math.max(now + width, held or 0) end
+      if reason then would[#would + 1] = sid .. ' ' .. reason end
+      local filed = file(prefix, sid, due, width)
+      redis.call('SETRANGE', prefix .. 's:' .. sid, 34, struct.pack('>I6', filed))
+      refiled = refiled + 1
+    end
+  end
+end
+redis.call('LTRIM', slot, #ids, -1)
+if redis.call('EXISTS', slot) == 0 then redis.call('ZREM', wheel, first) end
+local following = redis.call('ZRANGE', wheel, 0, 0)[1]
+close_books(prefix)
+return {idle, expired, refiled, stale, following and tonumber(following) <= horizon and 1 or 0, now, owed_in_all,
+  held or 0, would}

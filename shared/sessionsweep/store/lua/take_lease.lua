@@ -1,0 +1,14 @@
+--[[ Takes or renews a lease by name.
+KEYS
+  1 lease     string with TTL
+ARGV
+  1 token     the holder's
+  2 duration  ms
+RETURNS 1, or 0: another holds it
+]]
+local lease = KEYS[1]
+local token, duration = ARGV[1], ARGV[2]
+local holder = redis.call('GET', lease)
+if holder and holder ~= token then return 0 end
+redis.call('SET', lease, token, 'PX', duration)
+return 1
