@@ -1,7 +1,7 @@
 """Real local processes for tests: started with a log, waited for, killed, restarted, and never left behind.
 
-`LocalProcess` and `LocalWorker` have the methods that pytest-celery's `CeleryTestNode` and `CeleryTestWorker` call
-on a container, so its smoke tests run on processes of this machine instead of on Docker.
+`LocalProcess` and `LocalWorker` have the methods that pytest-celery's `CeleryTestNode` and `CeleryTestWorker`
+call on a container, so its smoke tests run on processes of this machine instead of on Docker.
 """
 
 from __future__ import annotations
@@ -54,11 +54,10 @@ def wait_gone(*pids: int, timeout: float = 10.0) -> None:
     """
     with contextlib.suppress(TimeoutError):
         wait_until(lambda: not any(map(process_runs, pids)), timeout)
-    left = {
-        pid: Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        for pid in pids
-        if process_runs(pid)
-    }
+    left = {}
+    for pid in filter(process_runs, pids):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            left[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
     if left:
         raise TimeoutError(f"still running after {timeout:g} s: {left}")
 
@@ -85,7 +84,7 @@ class LocalProcess:
         argv: the program and its arguments; `python` as the first means this interpreter.
         log_dir: the folder for `<name>.log`, to which it prints over all its restarts.
         env: added to the test's environment; a value of None removes the variable.
-        ready_when: a text or pattern in the log since the last start, or a function; None: as soon as it runs.
+        ready_when: a text or pattern in the log since the last start, or a function; None: at once.
         ready_timeout: seconds.
     """
 
