@@ -650,6 +650,16 @@ class Confirm(Operation[bool]):
 
 
 @dataclass(frozen=True, slots=True)
+class IsLapsed(Operation[bool]):
+    """Whether a place may be taken away: it is confirmed (its session could be looked up), or its reservation's
+    deadline has passed. False: a reservation that may still be bound, or no place at all."""
+
+    user: str | None
+    session_id: str
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
 class GiveBack(Operation[bool]):
     """Removes a place; a session's, or with `resource_id` one resource's share of the user's quota."""
 

@@ -365,6 +365,7 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         "reserve",
     ),
     op.Confirm: Wire(_flag, lambda o, k: [_book(o.user, k)], lambda o: [o.session_id], "confirm"),
+    op.IsLapsed: Wire(_flag, lambda o, k: [_book(o.user, k)], lambda o: [o.session_id], "is_lapsed"),
     op.GiveBack: Wire(
         _flag,
         lambda o, k: [_book(o.user, k), k.user_quota(o.user) if o.user else _book(o.user, k)],

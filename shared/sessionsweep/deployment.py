@@ -1,0 +1,47 @@
+"""One deployment seen from one process: settings in the store's units, the signing keys, this node's volumes."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+
+from sessionsweep.model.ids import new_session_id
+from sessionsweep.model.session import mac_of
+from sessionsweep.policy import slot_width
+from sessionsweep.settings import Settings
+from sessionsweep.store.keys import partition_name
+from sessionsweep.volumes.mounting import Mounts
+
+
+def ms(seconds: float) -> int:
+    """Seconds → milliseconds."""
+    return round(seconds * 1000)
+
+
+@dataclass
+class Core:
+    """What flows and passes need besides the store. Cheap: nothing connects, nothing is opened."""
+
+    settings: Settings
+    mounts: Mounts = field(init=False)
+
+    def __post_init__(self) -> None:
+        s = self.settings
+        self.idle = ms(s.idle_timeout)
+        self.max = ms(s.max_duration)
+        self.grace = ms(s.grace_period)
+        self.hold = ms(s.hold)
+        self.width = slot_width(s.cleanup_interval)
+        self.intent_timeout = ms(s.intent_timeout)
+        self.retention = ms(s.tombstone_retention)
+        self.keys = tuple(secret.get_secret_value().encode() for secret in s.secret_key)
+        self.enforce_client = s.client_binding in ("subnet", "strict")
+        self.mounts = Mounts(s.node, s.volumes)
+
+    def new_id(self) -> str:
+        """A fresh session id in a partition chosen at random."""
+        return new_session_id(partition_name(secrets.randbelow(self.settings.partitions)))
+
+    def macs(self, session_id: str, secret: str) -> tuple[bytes, ...]:
+        """The secret's hash under every valid key; the first is the one that signs."""
+        return tuple(mac_of(secret, session_id, key) for key in self.keys)

@@ -1,0 +1,34 @@
+"""Keeps a pass from crowding out requests: a time budget, and a rest after each batch as long as the batch took."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+
+class Pace:
+    """One pass's budget in seconds and its rests.
+
+    `effort` is the share of the time that is worked: 0.5 rests as long as it works. Rests are jittered, so that two
+    sweepers don't march in step.
+    """
+
+    def __init__(self, budget: float, effort: float = 0.5, stop: threading.Event | None = None) -> None:
+        self._until = time.monotonic() + budget
+        self._rest = (1 - effort) / effort
+        self._stop = stop or threading.Event()
+        self._begun = self._last = time.monotonic()
+
+    def next(self) -> bool:
+        """Rests, then says whether another batch may begin."""
+        worked = time.monotonic() - self._last
+        if self._rest:
+            self._stop.wait(min(0.25, worked * self._rest) * random.uniform(0.75, 1.25))  # noqa: S311
+        self._last = time.monotonic()
+        return not self._stop.is_set() and self._last < self._until
+
+    @property
+    def seconds(self) -> float:
+        """Since the pass began."""
+        return time.monotonic() - self._begun

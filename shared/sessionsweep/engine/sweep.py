@@ -1,0 +1,100 @@
+"""The sweep: ends what is due, makes overdue intents owed, gives places back. O(due), in small paced steps."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from sessionsweep.deployment import Core
+from sessionsweep.engine.pace import Pace
+from sessionsweep.engine.results import SweepResult
+from sessionsweep.engine.trust import Trust
+from sessionsweep.errors import OutcomeUnknownError
+from sessionsweep.store import operations as op
+from sessionsweep.store.flow import run
+from sessionsweep.store.keys import partition_name
+from sessionsweep.store.outbox import drain
+from sessionsweep.store.protocol import Store
+
+log = logging.getLogger(__name__)
+
+BATCH = 25  # sessions a step: p99 of a concurrent request stays within 3 × at this size (docs/performance.md)
+INTENTS = 100
+
+
+class Sweep:
+    """One pass over every partition's wheel. Any number may run at once: each step re-checks what it ends."""
+
+    def __init__(self, core: Core, store: Store, trust: Trust | None = None) -> None:
+        self._core = core
+        self._store = store
+        self._trust = trust or Trust(core, store)
+
+    def run_once(
+        self, now: int = 0, *, budget: float = 20.0, effort: float = 0.5, stop: threading.Event | None = None
+    ) -> SweepResult:
+        """Ends everything due by `now` (ms of the store's clock; 0: its present; a later time than that changes nothing).
+
+        Args:
+            budget: seconds after which the pass stops with `more`.
+            effort: share of the time that is worked (see Pace).
+        """
+        result, pace = SweepResult(), Pace(budget, effort, stop)
+        observe = self._core.settings.mode == "observe"
+        facts = self._trust.watch_server()
+        for number in range(self._partitions()):
+            partition = partition_name(number)
+            self._wheel(partition, now or facts.now, observe, result, pace)
+            if not observe:
+                self._intents(partition, now, result, pace)
+            while released := run(drain(partition), self._store):
+                result.released += released
+                if not pace.next():
+                    break
+            if result.more:
+                break
+        self._store.execute(op.SetMeta({"last_sweep": str(facts.now)}, raise_only=True))
+        result.seconds = pace.seconds
+        return result
+
+    def _partitions(self) -> int:
+        configured = self._core.settings.partitions
+        # lowering PARTITIONS governs new sessions only: every partition ever used is swept
+        self._store.execute(op.SetMeta({"partitions": str(configured)}, raise_only=True))
+        return int(self._store.execute(op.Meta())["partitions"])
+
+    def _wheel(self, partition: str, bound: int, observe: bool, result: SweepResult, pace: Pace) -> None:
+        core = self._core
+        step = op.SweepStep(partition, core.width, core.grace, core.hold, BATCH, bound, observe)
+        while True:
+            try:
+                swept = self._store.execute(step)
+            except OutcomeUnknownError:
+                # done or not, the wheel says what remains
+                log.warning("a sweep step's answer was lost", extra={"partition": partition})
+                swept = op.Swept(0, 0, 0, 0, True, 0)
+            result.idle += swept.idle
+            result.expired += swept.expired
+            result.refiled += swept.refiled
+            result.stale += swept.stale
+            result.owed += swept.owed
+            result.idle_held_until = max(result.idle_held_until, swept.held_until)
+            for told in swept.would:
+                session_id, reason = told.split()
+                log.info("would end", extra={"session": session_id, "reason": reason})
+            result.would_end += len(swept.would)
+            if not swept.more:
+                return
+            if not pace.next():
+                result.more = True
+                return
+
+    def _intents(self, partition: str, bound: int, result: SweepResult, pace: Pace) -> None:
+        while True:
+            found = self._store.execute(op.OverdueIntents(partition, INTENTS, bound))
+            result.intents += found
+            if found < INTENTS:
+                return
+            if not pace.next():
+                result.more = True
+                return

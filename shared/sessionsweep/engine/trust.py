@@ -1,0 +1,145 @@
+"""Whether anything may be destroyed now: the checks before each destroy batch, and the holds they make.
+
+Absence is not evidence. An empty, wrong or rolled-back store, an unmounted or swapped volume, a restarted server or a
+jumping clock all look like "nobody owns this"; each is told apart here and stops destruction, loudly.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+from sessionsweep.deployment import Core
+from sessionsweep.errors import HeldError, VolumeUntrustedError
+from sessionsweep.model.holds import ALL, IDLE, Hold, mount_scope, volume_scope
+from sessionsweep.store import operations as op
+from sessionsweep.store.flow import run
+from sessionsweep.store.keys import partition_name
+from sessionsweep.store.protocol import Store
+from sessionsweep.volumes.mounting import put_hold
+from sessionsweep.volumes.volume import Volume
+
+log = logging.getLogger(__name__)
+
+ROLLED_BACK = 300_000  # ms: the store's high-water mark this far behind a volume's means an old snapshot
+CLOCK_JUMP = 5_000  # ms
+
+
+@dataclass(frozen=True)
+class Permit:
+    """Destruction on one volume was allowed, by this run of the server."""
+
+    volume: Volume
+    run_id: str
+
+
+class Trust:
+    """The checks of one process. Keeps only what it last saw of the clock."""
+
+    def __init__(self, core: Core, store: Store) -> None:
+        self._core = core
+        self._store = store
+        self._last: tuple[str, int, float] | None = None  # run id, server's ms, our monotonic clock
+
+    def permit(self, volume: Volume) -> Permit:
+        """Allows destruction on a volume, or says why not.
+
+        Raises:
+            HeldError: it is stopped; a hold is on record.
+        """
+        facts = self.watch_server()
+        holds = self._store.execute(op.Table("holds"))
+        for scope in (ALL, volume_scope(volume.id)):
+            if scope in holds:
+                raise HeldError(str(Hold.decode(holds[scope])))
+        try:
+            volume.verify()
+        except VolumeUntrustedError as problem:
+            self._core.mounts.forget(volume.name)
+            self._hold(mount_scope(self._core.settings.node, volume.name), problem.reason, str(problem))
+        meta = self._store.execute(op.Meta())
+        if meta.get("deployment") != volume.deployment_id:
+            known = meta.get("deployment")
+            self._hold(
+                volume_scope(volume.id),
+                "foreign-deployment",
+                f"volume {volume.name!r} at {volume.root} belongs to deployment {volume.deployment_id}, but the store "
+                + (f"is deployment {known}" if known else "knows no deployment: it was emptied, or is another one")
+                + f". If the store is the right one: sessionsweep volumes adopt {volume.name}",
+            )
+        mark, seen = int(meta.get("high_water", "0")), volume.high_water() or 0
+        if seen - mark > ROLLED_BACK:
+            self._hold(
+                ALL,
+                "rolled-back",
+                f"the store's time mark is {(seen - mark) // 1000} s behind volume {volume.name!r}: an old snapshot was "
+                "loaded. Sessions created since are unknown to it, and tokens logged out since live again. If this is "
+                "meant: sessionsweep holds lift all; to end every session: sessionsweep users end --all",
+            )
+        return Permit(volume, facts.run_id)
+
+    def still(self, permit: Permit) -> bool:
+        """Re-read before each destroy batch: the same server run, the same volume under the same path."""
+        if self._store.execute(op.Facts()).run_id != permit.run_id:
+            return False
+        try:
+            permit.volume.verify()
+        except VolumeUntrustedError:
+            return False
+        return True
+
+    def mark_time(self) -> None:
+        """Writes the store's time as a high-water mark to the store and to each volume that is trusted.
+
+        The marks are compared before they are raised, so a node that raises them has seen no roll-back.
+        """
+        for volume in self._core.mounts.here():
+            try:
+                self.permit(volume)
+                facts = self._store.execute(op.Facts())
+                self._store.execute(op.SetMeta({"high_water": str(facts.now)}, raise_only=True))
+                volume.set_high_water(facts.now)
+            except HeldError:
+                continue
+            except (OSError, VolumeUntrustedError) as error:
+                log.warning("no time mark", extra={"volume": volume.name, "error": str(error)})
+
+    def watch_server(self) -> op.ServerFacts:
+        """Notes a restarted server or a jumping clock: idle ends and orphan destruction stop for HOLD."""
+        facts = self._store.execute(op.Facts())
+        meta = self._store.execute(op.Meta())
+        if meta.get("run_id") != facts.run_id:
+            self._store.execute(op.SetMeta({"run_id": facts.run_id, "run_since": str(facts.now)}))
+            if "run_id" in meta:
+                self._hold_idle("restarted", "the server restarted or failed over and may have forgotten touches", facts)
+        last, clock = self._last, time.monotonic()
+        self._last = (facts.run_id, facts.now, clock)
+        if last is not None and last[0] == facts.run_id:
+            jump = (facts.now - last[1]) - (clock - last[2]) * 1000
+            if abs(jump) > CLOCK_JUMP:
+                self._hold_idle("clock-jumped", f"the server's clock moved by {jump / 1000:.1f} s on its own", facts)
+        return facts
+
+    def idle_held(self, now: int) -> bool:
+        """Whether orphan destruction waits, as idle ends do."""
+        row = self._store.execute(op.Table("holds")).get(IDLE)
+        if row is None:
+            return False
+        if Hold.decode(row).until <= now:
+            self._store.execute(op.TableDrop("holds", IDLE))
+            return False
+        return True
+
+    def _hold_idle(self, reason: str, what: str, facts: op.ServerFacts) -> None:
+        duration = self._core.hold
+        for number in range(self._core.settings.partitions):
+            self._store.execute(op.HoldIdle(partition_name(number), duration))
+        text = f"{what}: idle ends and orphan destruction wait {duration / 1000:.0f} s, so that live clients are seen again"
+        hold = Hold(IDLE, reason, text, facts.now, self._core.settings.node, facts.now + duration)
+        self._store.execute(op.TablePut("holds", IDLE, hold.encode()))
+        log.warning("idle ends held", extra={"reason": reason, "seconds": duration / 1000})
+
+    def _hold(self, scope: str, reason: str, text: str) -> None:
+        run(put_hold(scope, reason, text, self._core.settings.node), self._store)
+        raise HeldError(text)

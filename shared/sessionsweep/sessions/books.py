@@ -1,0 +1,50 @@
+"""Flows that read the books of all partitions: statistics that cost the same at any number of sessions."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sessionsweep.model import books
+from sessionsweep.deployment import Core
+from sessionsweep.sessions.view import Stats
+from sessionsweep.store import operations as op
+from sessionsweep.store.flow import Flow, ask
+from sessionsweep.store.keys import partition_name
+
+
+def partitions(core: Core) -> Flow[list[str]]:
+    """Every partition that may hold something: the configured ones, and those an earlier setting used."""
+    meta = yield from ask(op.Meta())
+    return [partition_name(n) for n in range(max(core.settings.partitions, int(meta.get("partitions", "1"))))]
+
+
+def stats(core: Core) -> Flow[Stats]:
+    """The sums over all partitions."""
+    total: Counter[str] = Counter()
+    for partition in (yield from partitions(core)):
+        total.update((yield from ask(op.Counters(partition))))
+    created, ended = total[books.CREATED], total[books.ENDED]
+    names = {
+        "registered": books.REGISTERED,
+        "active": books.ACTIVE,
+        "owed": books.OWED,
+        "dead": books.DEAD,
+        "deleted": books.DELETED,
+        "gone": books.GONE,
+        "promoted": books.PROMOTED,
+        "forgotten": books.FORGOTTEN,
+        "evicted": books.EVICTED,
+    }
+    return Stats(
+        total_sessions_created=created,
+        total_sessions_cleaned=ended,
+        active_sessions=created - ended,
+        avg_session_duration=total[books.LIFETIME] / 1000 / ended if ended else 0.0,
+        avg_resources_per_session=total[books.REGISTERED] / created if created else 0.0,
+        ended_by_reason={k.removeprefix("ended:"): v for k, v in total.items() if k.startswith("ended:")},
+        resources={name: total[field] for name, field in names.items()},
+        active_bytes=total[books.ACTIVE_BYTES],
+        owed_bytes=total[books.OWED_BYTES],
+        total_bytes_cleaned=total[books.DELETED_BYTES],
+        imbalance=books.imbalance(total),
+    )

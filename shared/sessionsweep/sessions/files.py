@@ -1,0 +1,229 @@
+"""Flows over what a session owns: intent before bytes, commit after, and every way a resource leaves."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from sessionsweep.errors import (
+    LimitReachedError,
+    ResourceNotFoundError,
+    ResourceTooLargeError,
+    SessionEndedError,
+    VolumeNotHereError,
+)
+from sessionsweep.model.ids import is_resource_id, new_resource_id
+from sessionsweep.model.resource import KINDS, LOCATION, ResourceRecord, volume_location
+from sessionsweep.model.session import SessionRecord
+from sessionsweep.model.states import Outcome, ResourceState
+from sessionsweep.policy import grown, reservation
+from sessionsweep.deployment import Core
+from sessionsweep.store import operations as op
+from sessionsweep.store.flow import Flow, ask, work
+from sessionsweep.volumes.volume import Volume
+
+MAX_PURPOSE = 60
+
+
+def begin(
+    core: Core, session: SessionRecord, purpose: str, suffix: str, stated: int | None, volume_name: str | None
+) -> Flow[tuple[str, Volume, int]]:
+    """Registers the intent of a new file: (resource id, its volume, bytes reserved). No byte exists yet.
+
+    Raises:
+        SessionEndedError, LimitReachedError, ResourceTooLargeError, VolumeError
+    """
+    volume = yield from core.mounts.for_new_files(volume_name)
+    resource_id = new_resource_id(suffix)
+    size = reservation(session.bytes_used, core.settings.max_bytes_per_session, stated)
+    yield from register(core, session, resource_id, "file", volume_location(volume.id), size, purpose)
+    return resource_id, volume, size
+
+
+def register(
+    core: Core,
+    session: SessionRecord,
+    resource_id: str,
+    kind: str,
+    location: str,
+    size: int,
+    purpose: str,
+    live: bool = False,
+) -> Flow[op.Registered]:
+    """Registers any resource, within the session's and its user's limits."""
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind!r} is not one of {', '.join(KINDS)}")
+    if not LOCATION.match(location):
+        raise ValueError(f"location {location!r} must be v.<volume>, p.<process>, b.<bucket> or x.<reclaimer>")
+    if len(purpose) > MAX_PURPOSE or not purpose.isprintable():
+        raise ValueError(f"purpose {purpose[:80]!r} must be printable and at most {MAX_PURPOSE} characters")
+    s = core.settings
+    quota = session.user is not None and bool(s.max_resources_per_user or s.max_bytes_per_user)
+    if quota:
+        yield from _reserve_quota(core, session, resource_id, size)
+    registered = yield from ask(
+        op.Register(
+            session.session_id,
+            resource_id,
+            KINDS[kind],
+            location,
+            size,
+            purpose,
+            live,
+            core.intent_timeout,
+            s.max_resources_per_session,
+            s.max_bytes_per_session,
+            s.max_streams_per_session,
+            quota,
+        )
+    )
+    if registered.status != "ok":
+        if quota and session.user is not None:
+            yield from ask(op.GiveBack(session.user, session.session_id, resource_id))
+        _refuse(core, session.session_id, resource_id, registered.status, size)
+    return registered
+
+
+def grow(core: Core, session: SessionRecord, resource_id: str, limit: int, needed: int) -> Flow[int]:
+    """Raises an intent's reservation to at least `needed` bytes and renews its deadline: the new limit."""
+    size = grown(limit, needed, session.bytes_used, core.settings.max_bytes_per_session) if needed > limit else limit
+    for wanted in dict.fromkeys((size, max(needed, limit))):
+        try:
+            yield from _grow(core, session, resource_id, wanted)
+        except LimitReachedError:
+            if wanted == max(needed, limit):
+                raise
+        else:
+            return wanted
+    raise AssertionError("unreachable")
+
+
+def _grow(core: Core, session: SessionRecord, resource_id: str, size: int) -> Flow[None]:
+    s = core.settings
+    if session.user is not None and (s.max_resources_per_user or s.max_bytes_per_user):
+        yield from _reserve_quota(core, session, resource_id, size)
+    reply = yield from ask(
+        op.Grow(session.session_id, resource_id, size, core.intent_timeout, s.max_bytes_per_session)
+    )
+    if reply.status != "ok":
+        _refuse(core, session.session_id, resource_id, reply.status, size)
+
+
+def commit(core: Core, session: SessionRecord, resource_id: str, size: int) -> Flow[None]:
+    """Makes the file the session's, at its true size. Raises SessionEndedError if the session ended meanwhile."""
+    reply = yield from ask(op.Commit(session.session_id, resource_id, size))
+    if reply.status != "ok":
+        _refuse(core, session.session_id, resource_id, reply.status, size)
+    s = core.settings
+    if session.user is not None and (s.max_resources_per_user or s.max_bytes_per_user):
+        yield from ask(op.ReserveQuota(session.user, session.session_id, resource_id, size))
+
+
+def discarded(core: Core, session_id: str, resource_id: str, location: str) -> Flow[None]:
+    """The writer removed its own bytes: its record goes."""
+    attempt = op.Attempt(resource_id, Outcome.DELETED)
+    yield from ask(op.Settle(session_id, location, (attempt,), retention=core.retention, own=True))
+
+
+def adopt(
+    core: Core, session: SessionRecord, source: Path, purpose: str, suffix: str | None, volume_name: str | None
+) -> Flow[str]:
+    """Takes a file that exists into the session: renamed where that is possible, else copied and removed."""
+    size = (yield from work(source.lstat)).st_size
+    ending = source.suffix.lower() if suffix is None else suffix
+    resource_id, volume, _ = yield from begin(core, session, purpose, ending, size, volume_name)
+    try:
+        true_size = yield from work(
+            partial(volume.adopt, session.session_id, resource_id, source, limit=size)
+        )
+        yield from commit(core, session, resource_id, true_size)
+    except BaseException:
+        yield from abandon(session.session_id, resource_id)
+        raise
+    return resource_id
+
+
+def abandon(session_id: str, resource_id: str) -> Flow[None]:
+    """An intent whose bytes may or may not be there becomes owed: a worker looks, and deletes what it finds."""
+    yield from ask(op.Release(session_id, resource_id))
+
+
+def find(session_id: str, resource_id: str) -> Flow[ResourceRecord]:
+    """A live resource of the session, marked as just used. Raises ResourceNotFoundError."""
+    if not is_resource_id(resource_id):
+        raise ResourceNotFoundError(resource_id)
+    record = yield from ask(op.UseResource(session_id, resource_id))
+    if record is None:
+        raise ResourceNotFoundError(resource_id)
+    return record
+
+
+def located(core: Core, session_id: str, resource_id: str) -> Flow[Volume]:
+    """The volume, mounted here, on which a live file lies. Raises VolumeNotHereError (with the nodes)."""
+    record = yield from find(session_id, resource_id)
+    if not record.location.startswith("v."):
+        raise VolumeNotHereError(record.location)
+    return (yield from core.mounts.holding(record.location))
+
+
+def delete(session_id: str, resource_id: str) -> Flow[None]:
+    """A live resource becomes owed now. Raises ResourceNotFoundError."""
+    if not is_resource_id(resource_id) or not (yield from ask(op.Release(session_id, resource_id))):
+        raise ResourceNotFoundError(resource_id)
+
+
+def listed(session_id: str) -> Flow[list[ResourceRecord]]:
+    """The live resources, oldest first."""
+    records = yield from ask(op.ListResources(session_id))
+    live = [record for record in records if record.state is ResourceState.LIVE]
+    return sorted(live, key=lambda record: (record.created, record.resource_id))
+
+
+def promote(core: Core, session_id: str, resource_id: str, to: Path | None) -> Flow[Path]:
+    """The bytes are renamed out of the session's reach first, then the record goes; safe to repeat after a crash.
+
+    Raises:
+        ResourceNotFoundError, VolumeNotHereError
+    """
+    if not is_resource_id(resource_id):
+        raise ResourceNotFoundError(resource_id)
+    records = yield from ask(op.ListResources(session_id))
+    record = next((r for r in records if r.resource_id == resource_id), None)
+    if record is None or record.state is not ResourceState.LIVE:
+        raise ResourceNotFoundError(resource_id)
+    volume = yield from core.mounts.holding(record.location)
+    path = yield from work(partial(volume.promote, session_id, resource_id, to))
+    attempt = op.Attempt(resource_id, Outcome.PROMOTED)
+    yield from ask(op.Settle(session_id, record.location, (attempt,), retention=core.retention, own=True))
+    return path
+
+
+def _reserve_quota(core: Core, session: SessionRecord, resource_id: str, size: int) -> Flow[None]:
+    s = core.settings
+    assert session.user is not None
+    status = yield from ask(
+        op.ReserveQuota(
+            session.user, session.session_id, resource_id, size, s.max_resources_per_user, s.max_bytes_per_user
+        )
+    )
+    if status == "limit:resources":
+        raise LimitReachedError("MAX_RESOURCES_PER_USER", s.max_resources_per_user)
+    if status == "limit:bytes":
+        raise LimitReachedError("MAX_BYTES_PER_USER", s.max_bytes_per_user)
+
+
+def _refuse(core: Core, session_id: str, resource_id: str, status: str, size: int) -> None:
+    s = core.settings
+    if status == "ended":
+        raise SessionEndedError(None, session_id)
+    if status == "limit:resources":
+        raise LimitReachedError("MAX_RESOURCES_PER_SESSION", s.max_resources_per_session)
+    if status == "limit:streams":
+        raise LimitReachedError("MAX_STREAMS_PER_SESSION", s.max_streams_per_session)
+    if status == "limit:bytes":
+        raise ResourceTooLargeError(
+            "MAX_BYTES_PER_SESSION",
+            s.max_bytes_per_session,
+            f"{size} bytes don't fit in MAX_BYTES_PER_SESSION={s.max_bytes_per_session}",
+        )
+    raise ResourceNotFoundError(resource_id)

@@ -1,0 +1,313 @@
+"""Flows over a session's life: create, open, log in, rotate, extend, save, keep alive, end, find and list."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from sessionsweep.errors import (
+    ClientMismatchError,
+    InvalidTokenError,
+    LimitReachedError,
+    ResourceNotFoundError,
+    SessionEndedError,
+)
+from sessionsweep.model.ids import is_session_id, partition_of
+from sessionsweep.model.session import (
+    FLAG_TOTAL_BOOK,
+    FLAG_USER_BOOK,
+    Client,
+    SessionRecord,
+    new_secret,
+    split_token,
+)
+from sessionsweep.model.states import EndReason
+from sessionsweep.policy import fingerprint
+from sessionsweep.sessions import places
+from sessionsweep.deployment import Core, ms
+from sessionsweep.store.flow import Flow, ask
+from sessionsweep.store import operations as op
+from sessionsweep.store.keys import partition_name
+from sessionsweep.store.outbox import drain
+
+Found = tuple[SessionRecord, int]  # a record, and the store's time when it was read (ms)
+MAX_DATA = 1_000_000  # bytes of one session's data: it travels with every request
+
+
+def encode_value(key: str, value: Any) -> bytes:
+    """One top-level value as JSON.
+
+    Raises:
+        TypeError: it isn't JSON; names the key.
+    """
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"session data {key!r} must be JSON (text, numbers, lists, dicts): {error}") from error
+
+
+def encode_data(data: Mapping[str, Any]) -> dict[str, bytes]:
+    """All values as JSON."""
+    encoded = {str(key): encode_value(str(key), value) for key, value in data.items()}
+    if sum(map(len, encoded.values())) > MAX_DATA:
+        raise ValueError(f"session data is over {MAX_DATA} bytes; keep large things in a file of the session")
+    return encoded
+
+
+def create(
+    core: Core, client: Client, user: str | None, data: Mapping[str, Any], timeouts: tuple[int, int] | None = None
+) -> Flow[tuple[Found, str]]:
+    """A new session and its token. Raises LimitReachedError where a limit on sessions refuses it."""
+    session_id, secret = core.new_id(), new_secret()
+    encoded = encode_data(data)
+    family, print_ = fingerprint(client, core.settings.client_binding)
+    flags, not_after = yield from places.reserve(core, session_id, user)
+    idle, maximum = timeouts or (core.idle, core.max)
+    reply = yield from ask(
+        op.CreateSession(
+            session_id,
+            core.macs(session_id, secret)[0],
+            idle,
+            maximum,
+            core.width,
+            family,
+            print_,
+            flags,
+            user,
+            "",
+            client.ip,
+            client.user_agent,
+            core.settings.node,
+            encoded,
+            not_after,
+        )
+    )
+    record = _live(reply, session_id)
+    yield from places.confirm(core, session_id, user, flags)
+    return (record, reply.now), f"{session_id}.{secret}"
+
+
+def open_session(core: Core, token: str, client: Client, touch: bool = True) -> Flow[Found]:
+    """Verifies and touches in one round trip.
+
+    Raises:
+        InvalidTokenError: whatever is wrong with it. SessionEndedError: it was due, and is ended now.
+        ClientMismatchError: another client, and the binding mode forbids that; the session isn't touched.
+    """
+    session_id, secret = split_token(token)
+    family, print_ = fingerprint(client, core.settings.client_binding)
+    reply = yield op.OpenSession(
+        session_id,
+        core.macs(session_id, secret),
+        touch,
+        family,
+        print_,
+        core.enforce_client,
+        core.grace,
+        core.hold,
+    )
+    if reply.status is op.OpenStatus.OK or reply.status is op.OpenStatus.MISMATCH:
+        return reply.record, reply.now
+    if reply.status is op.OpenStatus.REFUSED:
+        raise ClientMismatchError(f"session {session_id} belongs to another client; it was not touched")
+    if reply.status is op.OpenStatus.ENDED:
+        raise SessionEndedError(reply.reason, session_id)
+    raise InvalidTokenError
+
+
+def attach(core: Core, session_id: str) -> Flow[Found]:
+    """A live session by its id, for trusted server-side code: no token, no touch."""
+    _check_id(session_id)
+    peeked = yield from ask(op.PeekSession(session_id))
+    record = peeked.record
+    if record is None or is_due(record, peeked.now):
+        reason = peeked.tombstone.reason if peeked.tombstone else None
+        raise SessionEndedError(reason, session_id)
+    return record, peeked.now
+
+
+def track(core: Core, key: str, user: str | None, data: Mapping[str, Any]) -> Flow[Found]:
+    """The session that the app's own key names, made if there is none. Counts as activity."""
+    partition, alias = alias_of(core, key)
+    known = yield from ask(op.FindAlias(partition, alias))
+    session_id = core.new_id()
+    session_id = partition + session_id[2:]
+    flags, not_after = (0, 0) if known else (yield from places.reserve(core, session_id, user))
+    reply = yield from ask(
+        op.CreateSession(
+            session_id,
+            secrets.token_bytes(16),
+            core.idle,
+            core.max,
+            core.width,
+            flags=flags,
+            user=user,
+            alias=alias,
+            node=core.settings.node,
+            data=encode_data(data),
+            not_after=not_after,
+            grace=core.grace,
+        )
+    )
+    record = _live(reply, session_id)
+    if record.session_id == session_id and known:
+        # the one that the key named ended in between: this new one still needs its places
+        flags, _ = yield from places.reserve(core, session_id, user)
+        if flags:
+            yield from ask(op.RotateSession(session_id, (), record.mac, flags=flags))
+    if record.session_id == session_id:
+        yield from places.confirm(core, session_id, user, flags)
+    elif flags:
+        yield from places.give_back(session_id, user)
+    return record, reply.now
+
+
+def alias_of(core: Core, key: str) -> tuple[str, str]:
+    """(partition, hash) of an app's own key: no raw key is stored, and the partition is the hash's."""
+    if not key:
+        raise ValueError("the key of a tracked session is empty; give the JWT's sid, the socket's id, …")
+    digest = hashlib.blake2b(key.encode(), key=b"sessionsweep alias", digest_size=15).digest()
+    partition = partition_name(digest[0] % core.settings.partitions)
+    return partition, base64.b32encode(digest).decode().lower()
+
+
+def rotate(core: Core, record: SessionRecord, user: str | None = None) -> Flow[tuple[Found, str]]:
+    """A new token at once, the old one dead; with `user` the session is that user's from now on."""
+    session_id, secret = record.session_id, new_secret()
+    flags, not_after = (0, 0)
+    if user is not None and not (user == record.user and record.flags & FLAG_USER_BOOK):
+        flags, not_after = yield from places.reserve(core, session_id, user, only_user=True)
+    reply = yield from ask(
+        op.RotateSession(
+            session_id, (record.mac,), core.macs(session_id, secret)[0], user, flags, not_after
+        )
+    )
+    updated = _live(reply, session_id)
+    yield from places.confirm(core, session_id, user, flags)
+    return (updated, reply.now), f"{session_id}.{secret}"
+
+
+def extend(core: Core, session_id: str, idle: float | None, maximum: float | None) -> Flow[Found]:
+    """Counts as activity; sets (never adds to) the timeouts given, in seconds."""
+    if idle is not None and idle <= 0:
+        raise ValueError(f"idle={idle} must be over 0 seconds")
+    reply = yield from ask(
+        op.ExtendSession(
+            session_id, None if idle is None else ms(idle), None if maximum is None else ms(maximum), core.width
+        )
+    )
+    return _live(reply, session_id), reply.now
+
+
+def save(session_id: str, changes: Mapping[str, bytes | None]) -> Flow[Found]:
+    """Saves changed top-level keys only; same key: the last one wins."""
+    reply = yield from ask(op.SaveData(session_id, changes))
+    return _live(reply, session_id), reply.now
+
+
+def end(core: Core, session_id: str, reason: str = EndReason.LOGOUT) -> Flow[op.Ended]:
+    """Ends a session; what it owned is owed at once. Ending an ended one says why it had ended."""
+    _check_id(session_id)
+    if reason not in set(EndReason):
+        raise ValueError(f"reason {reason!r} is not one of {', '.join(EndReason)}")
+    ended = yield from ask(op.EndSession(session_id, reason))
+    yield from drain(partition_of(session_id))
+    return ended
+
+
+def end_key(core: Core, key: str, reason: str) -> Flow[op.Ended | None]:
+    """Ends the session that an app's own key names; None if there is none."""
+    partition, alias = alias_of(core, key)
+    session_id = yield from ask(op.FindAlias(partition, alias))
+    if session_id is None:
+        return None
+    return (yield from end(core, session_id, reason))
+
+
+def end_user(core: Core, user: str, except_id: str | None, reason: str) -> Flow[int]:
+    """Ends every session that was bound to a user before the call. Resumable: calling again ends the rest."""
+    ended, offset = 0, 0
+    while True:
+        members = yield from ask(op.Members(user, offset, 100))
+        if not members:
+            return ended
+        for session_id in members:
+            if session_id == except_id:
+                offset += 1
+                continue
+            peeked = yield from ask(op.PeekSession(session_id))
+            if peeked.record is not None and peeked.record.user == user:
+                ended += (yield from ask(op.EndSession(session_id, reason))).done
+            yield from ask(op.GiveBack(user, session_id))
+
+
+def keep_alive(session_id: str, token: str, seconds: float, resource_id: str = "") -> Flow[int]:
+    """Defers the idle end (or pins a resource) until `seconds` from now.
+
+    Raises:
+        SessionEndedError, ResourceNotFoundError
+    """
+    until = yield from ask(op.Defer(session_id, token, ms(seconds), resource_id))
+    if until is None:
+        raise ResourceNotFoundError(resource_id) if resource_id else SessionEndedError(None, session_id)
+    return until
+
+
+def listing(
+    core: Core, user: str | None, cursor: str | None, limit: int
+) -> Flow[tuple[list[Found], str | None]]:
+    """A page of live sessions and the cursor of the next one (None: the end). A page may be short."""
+    if user is not None:
+        offset = int(cursor or 0)
+        ids: tuple[str, ...] = yield from ask(op.Members(user, offset, limit))
+        following = str(offset + limit) if len(ids) == limit else None
+    else:
+        partition, slot, offset = _cursor(cursor)
+        ids, slot, offset = yield from ask(op.ListWheel(partition_name(partition), slot, offset, limit))
+        if slot == 0:
+            partition, offset = partition + 1, 0
+        # partitions that an earlier, larger setting used hold sessions too
+        meta = yield from ask(op.Meta())
+        last = max(core.settings.partitions, int(meta.get("partitions", "1")))
+        following = None if partition >= last else f"{partition}.{slot}.{offset}"
+    found = []
+    for session_id in dict.fromkeys(ids):
+        peeked = yield from ask(op.PeekSession(session_id))
+        record = peeked.record
+        if record is not None and not is_due(record, peeked.now) and (user is None or record.user == user):
+            found.append((record, peeked.now))
+    return found, following
+
+
+def is_due(record: SessionRecord, now: int) -> bool:
+    """Dead to every request, whether or not a sweep has run."""
+    idle = max(record.last_activity + record.idle, record.keep_alive)
+    return now >= idle or (record.max > 0 and now >= record.created + record.max)
+
+
+def _cursor(text: str | None) -> tuple[int, int, int]:
+    try:
+        partition, slot, offset = (int(part) for part in (text or "0.0.0").split("."))
+    except ValueError:
+        raise ValueError(f"cursor {text!r} is not one that a listing returned") from None
+    return partition, slot, offset
+
+
+def _check_id(session_id: str) -> None:
+    if not is_session_id(session_id):
+        raise InvalidTokenError(f"{session_id!r} is not a session id (20 letters and digits)")
+
+
+def _live(reply: op.Opened, session_id: str) -> SessionRecord:
+    if reply.record is not None:
+        return reply.record
+    if reply.reason == EndReason.LIMIT:
+        raise LimitReachedError("MAX_SESSIONS", 0, "The place reserved for this session lapsed; try again.")
+    raise SessionEndedError(reply.reason, session_id)
+
+
+__all__ = ["FLAG_TOTAL_BOOK", "Found"]

@@ -1,0 +1,116 @@
+"""Flows over the books of users and of all sessions: exact limits without a lock across servers.
+
+A place is reserved in the book (with a deadline), the session is bound in its own slot, and the place is confirmed.
+Nobody is removed from a book unseen: at the limit the book names suspects, and each is looked at in its own slot.
+After a crash a reservation may refuse somebody for at most 60 s; it never lets one too many in.
+"""
+
+from __future__ import annotations
+
+from sessionsweep.errors import LimitReachedError
+from sessionsweep.model.ids import partition_of
+from sessionsweep.model.session import FLAG_TOTAL_BOOK, FLAG_USER_BOOK
+from sessionsweep.model.states import EndReason
+from sessionsweep.deployment import Core
+from sessionsweep.store.flow import Flow, ask
+from sessionsweep.store.outbox import drain
+from sessionsweep.store import operations as op
+from sessionsweep.store.keys import partition_name
+
+
+def reserve(core: Core, session_id: str, user: str | None, only_user: bool = False) -> Flow[tuple[int, int]]:
+    """Reserves what a session needs: (its flags, the deadline by which it must be bound; 0: none).
+
+    Raises:
+        LimitReachedError: MAX_SESSIONS or MAX_SESSIONS_PER_USER is reached by sessions that are alive.
+    """
+    s = core.settings
+    flags, not_after = 0, 0
+    if s.max_sessions and not only_user:
+        not_after = yield from _take(core, None, session_id, s.max_sessions, end_oldest=False)
+        flags |= FLAG_TOTAL_BOOK
+    if user is not None:
+        flags |= FLAG_USER_BOOK
+        if s.max_sessions_per_user:
+            end_oldest = s.on_user_limit == "end-oldest"
+            try:
+                deadline = yield from _take(core, user, session_id, s.max_sessions_per_user, end_oldest)
+            except LimitReachedError:
+                if flags & FLAG_TOTAL_BOOK:
+                    yield from ask(op.GiveBack(None, session_id))
+                raise
+            not_after = min(not_after, deadline) if not_after else deadline
+    return flags, not_after
+
+
+def confirm(core: Core, session_id: str, user: str | None, flags: int) -> Flow[None]:
+    """Makes reserved places last; a user without a limit gets a place by this alone (for listing and ending)."""
+    if flags & FLAG_TOTAL_BOOK:
+        yield from ask(op.Confirm(None, session_id))
+    if flags & FLAG_USER_BOOK and user is not None:
+        yield from ask(op.Confirm(user, session_id))
+
+
+def give_back(session_id: str, user: str | None) -> Flow[None]:
+    """Gives back places that were reserved and not used."""
+    yield from ask(op.GiveBack(None, session_id))
+    if user is not None:
+        yield from ask(op.GiveBack(user, session_id))
+
+
+def _take(core: Core, user: str | None, session_id: str, limit: int, end_oldest: bool) -> Flow[int]:
+    name = "MAX_SESSIONS" if user is None else "MAX_SESSIONS_PER_USER"
+    for _ in range(8):
+        reserved = yield from ask(op.Reserve(user, session_id, limit, suspects=min(limit, 1000)))
+        if reserved.ok:
+            return reserved.deadline
+        freed = (yield from _free_due(core)) if user is None else 0
+        alive: list[str] = []
+        for member in reserved.suspects:
+            if member != session_id and (yield from _is_free(core, user, member)):
+                freed += (yield from ask(op.GiveBack(user, member)))
+            else:
+                alive.append(member)
+        if not freed and end_oldest and alive:
+            ended = yield from ask(op.EndSession(alive[0], EndReason.LIMIT))
+            if ended.done:
+                yield from ask(op.GiveBack(user, alive[0]))
+                yield from drain(partition_of(alive[0]))
+                freed = 1
+        if not freed:
+            break
+    raise LimitReachedError(name, limit)
+
+
+def _free_due(core: Core) -> Flow[int]:
+    """Ends what is due but not yet swept, earliest first, so that dead sessions lock nobody out."""
+    freed = 0
+    for number in range(core.settings.partitions):
+        partition = partition_name(number)
+        ids, _, _ = yield from ask(op.ListWheel(partition, limit=200))
+        for session_id in ids:
+            ended = yield from ask(
+                op.EndSession(session_id, EndReason.IDLE, only_due=True, grace=core.grace, hold=core.hold)
+            )
+            freed += ended.done
+        freed += yield from drain(partition, 500)
+    return freed
+
+
+def _is_free(core: Core, user: str | None, member: str) -> Flow[bool]:
+    """Whether a place is free: its session is gone, or due (then it is ended here), or bound to somebody else."""
+    ended = yield from ask(op.EndSession(member, EndReason.IDLE, only_due=True, grace=core.grace, hold=core.hold))
+    if not ended.live:
+        # a reservation not yet bound looks like a session that is gone: only a lapsed one may be given away
+        return ended.done or ended.reason is not None or (yield from _lapsed(user, member))
+    if user is None:
+        return False
+    peeked = yield from ask(op.PeekSession(member))
+    if peeked.record is not None and peeked.record.user == user:
+        yield from ask(op.Confirm(user, member))  # its creator died between binding and confirming
+        return False
+    return yield from _lapsed(user, member)
+
+
+def _lapsed(user: str | None, member: str) -> Flow[bool]:
+    return (yield from ask(op.IsLapsed(user, member)))

@@ -1,0 +1,153 @@
+"""Which volumes this node mounts, and the rules by which a folder becomes one of this deployment's volumes.
+
+A marker is made only in an empty folder, and only if the store knows no volume under this (node, name): the empty
+mount point of an unmounted disk must never become a new volume. The deployment id is made once, in the store, when
+a volume without a marker is first made; it is never copied from a marker to the store, for a store that has
+forgotten it has forgotten what is alive as well.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from sessionsweep.errors import VolumeError, VolumeNotHereError, VolumeUntrustedError
+from sessionsweep.model.holds import Hold, mount_scope
+from sessionsweep.model.ids import new_volume_id
+from sessionsweep.model.resource import volume_location
+from sessionsweep.settings_values import VolumeSpec
+from sessionsweep.store import operations as op
+from sessionsweep.store.flow import Flow, ask, work
+from sessionsweep.store.keys import SCHEMA
+from sessionsweep.volumes.volume import Volume
+
+log = logging.getLogger(__name__)
+
+
+class Mounts:
+    """This process's opened volumes, by id. Opened on first need; a volume that could not be is tried again."""
+
+    def __init__(self, node: str, specs: Sequence[VolumeSpec]) -> None:
+        self.node = node
+        self.specs = tuple(specs)
+        self._volumes: dict[str, Volume] = {}  # by name
+        self._lock = threading.Lock()
+        self.exclusive = False  # memory://: this process alone may use its volumes
+
+    def here(self) -> list[Volume]:
+        """The volumes that are open."""
+        return list(self._volumes.values())
+
+    def missing(self) -> list[VolumeSpec]:
+        """What should be mounted and isn't open."""
+        return [spec for spec in self.specs if spec.name not in self._volumes]
+
+    def at(self, location: str) -> Volume | None:
+        """The open volume behind a location."""
+        for volume in self._volumes.values():
+            if volume_location(volume.id) == location:
+                return volume
+        return None
+
+    def forget(self, name: str) -> None:
+        """Closes one, so that the next `mount` opens it again (its root changed underneath)."""
+        self._volumes.pop(name, None)
+
+    def mount(self) -> Flow[list[VolumeError]]:
+        """Opens every volume that isn't open, by the rules above; answers what went wrong with the others."""
+        problems: list[VolumeError] = []
+        for spec in self.missing():
+            try:
+                volume = yield from self._mount_one(spec)
+            except VolumeError as problem:
+                log.error("volume not mounted", extra={"volume": spec.name, "problem": str(problem)})
+                problems.append(problem)
+            else:
+                with self._lock:
+                    self._volumes[spec.name] = volume
+        return problems
+
+    def for_new_files(self, name: str | None) -> Flow[Volume]:
+        """The volume that a new file goes to: the named one, else the first of VOLUMES.
+
+        Raises:
+            VolumeNotHereError, VolumeUntrustedError
+        """
+        if not self.specs:
+            raise VolumeNotHereError(name or "(none)", ()) from VolumeError(
+                "no volume is configured: set SESSIONSWEEP_VOLUMES=name=/path"
+            )
+        wanted = name or self.specs[0].name
+        if wanted not in self._volumes:
+            problems = yield from self.mount()
+            if wanted not in self._volumes:
+                if problems:
+                    raise problems[0]
+                raise VolumeNotHereError(wanted, ())
+        return self._volumes[wanted]
+
+    def holding(self, location: str) -> Flow[Volume]:
+        """The open volume behind a location.
+
+        Raises:
+            VolumeNotHereError: this node doesn't mount it; names the nodes that do.
+        """
+        if self.at(location) is None and self.missing():
+            yield from self.mount()
+        volume = self.at(location)
+        if volume is None:
+            volume_id = location.removeprefix("v.")
+            mounts = yield from ask(op.Table("mounts"))
+            nodes = sorted({row.split("/")[0] for row, known in mounts.items() if known == volume_id})
+            raise VolumeNotHereError(volume_id, nodes)
+        return volume
+
+    def _mount_one(self, spec: VolumeSpec) -> Flow[Volume]:
+        row = f"{self.node}/{spec.name}"
+        marker = yield from work(partial(Volume.read_marker, Path(spec.path)))
+        known = (yield from ask(op.Table("mounts"))).get(row)
+        if marker is None:
+            if known is not None:
+                text = (
+                    f"{spec.path} has no marker, but node {self.node} has mounted a volume {spec.name!r} before: is the "
+                    f"disk mounted? If it is gone for good: sessionsweep volumes forget {known}"
+                )
+                yield from put_hold(mount_scope(self.node, spec.name), "marker-missing", text, self.node)
+                raise VolumeUntrustedError("marker-missing", text)
+            deployment = yield from self._deployment()
+            make: Callable[[], Volume] = partial(
+                Volume.initialize, Path(spec.path), spec.name, deployment, ephemeral=spec.ephemeral
+            )
+            volume = yield from work(make)
+        else:
+            volume = yield from work(partial(Volume.open, Path(spec.path), spec.name, ephemeral=spec.ephemeral))
+            if self.exclusive:
+                yield from work(volume.exclusive)
+                # sole ownership is proven by the lock: the memory of this process may take the marker's id
+                yield from ask(op.SetMeta({"deployment": marker.deployment_id}, only_new=True))
+        if self.exclusive and marker is None:
+            yield from work(volume.exclusive)
+        about = json.dumps({"name": spec.name, "ephemeral": spec.ephemeral})
+        yield from ask(op.TablePut("vols", volume.id, about))
+        yield from ask(op.TablePut("mounts", row, volume.id))
+        yield from ask(op.TableDrop("holds", mount_scope(self.node, spec.name)))
+        return volume
+
+    def _deployment(self) -> Flow[str]:
+        fresh = {"deployment": new_volume_id(), "schema": str(SCHEMA)}
+        yield from ask(op.SetMeta(fresh, only_new=True))
+        return (yield from ask(op.Meta()))["deployment"]
+
+
+def put_hold(scope: str, reason: str, text: str, node: str = "") -> Flow[bool]:
+    """Records a hold; one that stands keeps its age. Answers whether it is new."""
+    facts = yield from ask(op.Facts())
+    hold = Hold(scope, reason, text, facts.now, node)
+    new = yield from ask(op.TablePut("holds", scope, hold.encode(), only_new=True))
+    if new:
+        log.error("destruction stopped", extra={"scope": scope, "reason": reason, "text": text})
+    return new
