@@ -1,4 +1,4 @@
-"""When a process counts as ready: a port accepts, an address answers 200, a line is logged, a function agrees."""
+"""When a process counts as ready: a port accepts, an address answers, a line is logged, a function agrees."""
 
 from __future__ import annotations
 

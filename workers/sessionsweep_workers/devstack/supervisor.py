@@ -1,8 +1,8 @@
 """Running declared processes together: started in stages, again when they die, stopped in reverse order.
 
 One loop in the main thread: it alone gets signals, and children die with the thread that forked them. Nobody
-outlives it: children have `PR_SET_PDEATHSIG` and a process group each, and `undertaker.py` kills the groups of
-a supervisor that was killed. A program that makes a session of its own would escape; ours don't.
+outlives it: children have `PR_SET_PDEATHSIG` and a process group each, and `undertaker.py` kills the groups
+of a supervisor that was killed. A program that makes a session of its own would escape; ours don't.
 """
 
 from __future__ import annotations
@@ -163,6 +163,8 @@ class Supervisor:
                 self._ready_names.discard((process.spec.name, process.generation))
                 process.phase = Phase.READY
                 news = True
+                if self._all_ready:
+                    self._say(f"{process.spec.name} is ready again, pid {process.pid}")
             elif now - process.started > ready.timeout:
                 self._say(f"{process.spec.name} was not ready within {ready.timeout:g} s")
                 self._bury(process, now)
