@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from sessionsweep.errors import ConfigurationError, StoreUnavailableError
 from sessionsweep_workers.devstack import server as server_module
 from sessionsweep_workers.devstack.ports import free_port
 from sessionsweep_workers.devstack.server import EmbeddedServer, find_server_binary
-from sessionsweep_workers.devstack.spawn import spawn, stop
-from support.processes import process_runs, wait_gone
+from sessionsweep_workers.devstack.spawn import LAUNCHER, spawn, stop
+from support.processes import process_runs, wait_gone, wait_until
 
 ServerFactory = Callable[..., EmbeddedServer]
 
@@ -160,13 +159,23 @@ def test_it_dies_with_a_killed_parent(tmp_path: Path) -> None:
         wait_gone(pid)
 
 
+def wait_launched(child: subprocess.Popen[bytes]) -> None:
+    """Wait until the launcher has become the program."""
+    wait_until(lambda: b"launch.py" not in Path(f"/proc/{child.pid}/cmdline").read_bytes())
+
+
 def test_a_child_started_by_a_short_lived_thread_lives_on() -> None:
     """The kernel's signal follows the thread that forked: without the keeper thread this child is killed."""
     started: list[subprocess.Popen[bytes]] = []
-    thread = threading.Thread(target=lambda: started.append(spawn(["sleep", "60"])))
+
+    def start() -> None:
+        started.append(spawn(["sleep", "60"]))
+        wait_launched(started[0])  # the signal is asked for by then
+
+    thread = threading.Thread(target=start)
     thread.start()
     thread.join()
-    child = started[0]
+    (child,) = started
     try:
         with pytest.raises(subprocess.TimeoutExpired):
             child.wait(0.5)
@@ -177,15 +186,21 @@ def test_a_child_started_by_a_short_lived_thread_lives_on() -> None:
 def test_a_spawned_program_has_no_ignored_signals_from_python() -> None:
     child = spawn(["sleep", "60"])
     try:
-        deadline = time.monotonic() + 5
-        while b"sleep" not in Path(f"/proc/{child.pid}/cmdline").read_bytes().split(b"\0")[0]:
-            assert time.monotonic() < deadline
+        wait_launched(child)
         status = Path(f"/proc/{child.pid}/status").read_text()
         ignored = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn"))
         assert int(ignored, 16) == 0
         assert os.getsid(child.pid) == child.pid
     finally:
         stop(child)
+
+
+def test_a_program_whose_parent_is_gone_already_is_not_run() -> None:
+    """The parent may die between the fork and the request for the kernel's signal, which then never comes."""
+    for parent, status, said in ((os.getpid(), 0, b"ran"), (os.getppid(), 1, b"")):
+        argv = [sys.executable, "-I", "-S", str(LAUNCHER), str(parent), "echo", "-n", "ran"]
+        launched = subprocess.run(argv, capture_output=True, check=False)
+        assert (launched.returncode, launched.stdout) == (status, said)
 
 
 def test_importing_it_imports_no_celery() -> None:

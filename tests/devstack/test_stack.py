@@ -135,6 +135,14 @@ def test_one_pid_is_one_process(up: Up) -> None:
     assert b"undertaker.py" in Path(f"/proc/{undertaker}/cmdline").read_bytes()
 
 
+def test_every_process_holds_the_folders_lock(up: Up) -> None:
+    """So that nobody takes the folder while one process of a killed stack still works in it."""
+    assert up.folder is not None
+    for pid in {up.pid, *descendants(up.pid)}:
+        opened = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+        assert str(up.folder / "up.lock") in opened
+
+
 def test_no_secret_in_any_command_line(up: Up) -> None:
     said = up.up
     assert up.folder is not None
