@@ -12,19 +12,23 @@ local session = KEYS[1]
 local token, duration, rid, width = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 --@include clock
 --@include layout
+--@include books
 --@include wheel
+--@include ending
 local prefix = string.sub(session, 1, -23)
 local sid = string.sub(session, -20)
 local rkey = prefix .. 'r:' .. sid
 local raw = redis.call('GET', session)
-if not raw then return false end
-local h = header(raw)
-local idle_end, old_end = dies(h)
-if duration > 0 and (now >= idle_end or now >= old_end) then return false end
-local till = now + duration
-local held = redis.call('HGET', rkey, '@k')
+local h = raw and header(raw)
+if duration > 0 then
+  if not raw then return false end
+  local idle_end, old_end = dies(h)
+  if now >= idle_end or now >= old_end then return false end
+end
+
+-- what stands, without this token's: the latest for the session and for each resource
 local kept, session_till, pins, mine = {}, 0, {}, {}
-for _, line in ipairs(lines(held)) do
+for _, line in ipairs(lines(redis.call('HGET', rkey, '@k'))) do
   local who, when, what = string.match(line, '^(%S+) (%d+) (%S*)$')
   when = tonumber(when)
   if who == token then
@@ -34,40 +38,48 @@ for _, line in ipairs(lines(held)) do
     if what == '' then session_till = math.max(session_till, when) else pins[what] = math.max(pins[what] or 0, when) end
   end
 end
-local v
-if rid ~= '' then
-  local value = redis.call('HGET', rkey, rid)
-  if duration > 0 then
-    if not value then return false end
-    v = res(value)
-    if v.state ~= 'l' then return false end
-  end
-end
+local till = now + duration
 if duration > 0 then
+  if rid ~= '' then
+    local value = redis.call('HGET', rkey, rid)
+    if not value or res(value).state ~= 'l' then return false end
+  end
   kept[#kept + 1] = token .. ' ' .. string.format('%.0f', till) .. ' ' .. rid
   if rid == '' then session_till = math.max(session_till, till) else pins[rid] = math.max(pins[rid] or 0, till) end
   mine[rid] = true
 end
-redis.call('UNLINK', prefix .. 'none')
+
+local buried = not raw and redis.call('HGET', prefix .. 't:' .. sid, 'base')
+if not raw and not buried then return false end
+redis.call('UNLINK', prefix .. 'none') -- taking back must work on a full server
 if #kept > 0 then redis.call('HSET', rkey, '@k', table.concat(kept, '\n')) else redis.call('HDEL', rkey, '@k') end
 for what in pairs(mine) do
-  if what ~= '' then
-    local value = redis.call('HGET', rkey, what)
-    if value then
-      local r = res(value)
-      if r.state == 'l' then
-        r.till = pins[what] or 0
-        redis.call('HSET', rkey, what, pack(r))
-      end
+  local value = what ~= '' and redis.call('HGET', rkey, what)
+  if value then
+    local v = res(value)
+    if v.state == 'l' then
+      v.till = pins[what] or 0
+      redis.call('HSET', rkey, what, pack(v))
     end
-  else
-    h.keep = session_till
-    idle_end, old_end = dies(h)
-    local due = math.min(idle_end, old_end)
-    if due < h.filed then h.filed = file(prefix, sid, due, width) end
-    redis.call('SETRANGE', session, 34, struct.pack('>I6I6', h.filed, h.keep))
   end
 end
--- the end must look for the keep-alive field as well as for resources
-redis.call('SETRANGE', session, 1, string.char(bit.bor(h.flags, OWNS)))
+if raw then
+  h.keep = session_till
+  local idle_end, old_end = dies(h)
+  local due = math.min(idle_end, old_end)
+  if math.ceil(due / width) * width < h.filed then h.filed = file(prefix, sid, due, width) end
+  redis.call('SETRANGE', session, 34, struct.pack('>I6I6', h.filed, h.keep))
+  -- the end must look for the keep-alive field as well as for resources
+  redis.call('SETRANGE', session, 1, string.char(bit.bor(h.flags, OWNS)))
+else
+  -- the job outlived its session: what it deferred is due when the last job lets go
+  local due = math.max(tonumber(buried), session_till)
+  redis.call('HSET', prefix .. 't:' .. sid, 'due', string.format('%.0f', due))
+  for _, place in ipairs(lines(redis.call('HGET', rkey, '@'))) do
+    if redis.call('ZSCORE', prefix .. 'q:' .. place, sid) then
+      redis.call('ZADD', prefix .. 'q:' .. place, 'LT', string.format('%.0f', math.max(now, due)), sid)
+      if due <= now then nudge(prefix, place) end
+    end
+  end
+end
 return duration > 0 and till or 0

@@ -24,7 +24,7 @@ if max >= 0 then h.max = max end
 redis.call('UNLINK', prefix .. 'none')
 idle_end, old_end = dies(h)
 local due = math.min(idle_end, old_end)
-if due < h.filed then h.filed = file(prefix, string.sub(session, -20), due, width) end
+if math.ceil(due / width) * width < h.filed then h.filed = file(prefix, string.sub(session, -20), due, width) end
 raw = string.sub(raw, 1, 24) .. struct.pack('>I5I5I6', h.idle, h.max, h.filed) .. string.sub(raw, 41, 56)
   .. struct.pack('>I6', h.last) .. string.sub(raw, 63)
 redis.call('SET', session, raw)

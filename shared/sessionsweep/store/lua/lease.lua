@@ -31,7 +31,7 @@ while taken < limit and looked < 100 do
     if taken >= limit then break end
     local rkey = prefix .. 'r:' .. sid
     local all = redis.call('HGETALL', rkey)
-    local ended = redis.call('EXISTS', prefix .. 's:' .. sid) == 0
+    local ended = ended_due(prefix, sid)
     local at, entry = '', {sid, ''}
     for i = 1, #all, 2 do
       if all[i] == '@' then at = all[i + 1] end
@@ -45,8 +45,7 @@ while taken < limit and looked < 100 do
         if v.loc ~= number or v.state == 'd' then due = false
         elseif dead == '1' then due = true
         elseif not ended and v.state ~= 'o' then due = false
-        elseif v.state == 'i' then due = true -- its writer holds the lock, or has not begun and will be refused
-        else due = v.till <= now end
+        else due = due_of(v, ended) <= now end
         if due then
           if taken < limit then
             entry[#entry + 1] = all[i]
@@ -79,4 +78,5 @@ while taken < limit and looked < 100 do
   if dead == '1' then break end
 end
 local first = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
-return {entries, first[2] and string.format('%.0f', tonumber(first[2])) or '0', now}
+local next_due = tonumber(first[2] or '0')
+return {entries, next_due < FAR and string.format('%.0f', next_due) or '0', now}

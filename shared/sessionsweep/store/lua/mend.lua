@@ -46,7 +46,8 @@ if not any then
 end
 if not buried then
   -- the record vanished with lost writes and no end was recorded: its resources are owed, after a grace
-  redis.call('HSET', tkey, 'reason', 'lost', 'ended', string.format('%.0f', now), 'created', '0', 'user', '')
+  redis.call('HSET', tkey, 'reason', 'lost', 'ended', string.format('%.0f', now), 'created', '0', 'user', '',
+    'base', string.format('%.0f', now + grace), 'due', string.format('%.0f', now + grace))
   local n, bytes = 0, 0
   for i = 1, #all, 2 do
     if is_record(all[i]) then
@@ -72,7 +73,7 @@ if not buried then
 end
 for number, place in ipairs(places) do
   if not redis.call('ZSCORE', prefix .. 'q:' .. place, sid) then
-    if requeue(prefix, place, sid, all, number, true) > 0 then
+    if requeue(prefix, place, sid, all, number, ended_due(prefix, sid)) > 0 then
       redis.call('HSET', prefix .. 'l', place, 1)
       missing = true
     end

@@ -18,6 +18,7 @@ RETURNS {status, evicted ids, overdue at}
 local session = KEYS[1]
 local rid, kind, location, size, purpose = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local live, timeout = ARGV[6], tonumber(ARGV[7])
+if kind == 's' then size = 0 end -- streams have a count, no bytes
 local max_resources, max_bytes, max_streams = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local quota = ARGV[11]
 --@include clock

@@ -56,11 +56,13 @@ while pos <= #attempts do
       if raw then event(prefix, 'e', 'resource_' .. name, 's', sid, 'x', rid) end
       counted = counted + 1
       freed = freed + v.size
-    elseif owed and outcome == 'b' then
+    elseif name or not owed or (v.state == 'o' and v.till > now) then
+      -- not ours to count, or counted already: the same attempt told twice uses one try
+    elseif outcome == 'b' then
       if v.state == 'i' then redis.call('ZREM', prefix .. 'i', sid .. ' ' .. rid) end
       v.state, v.till = 'o', now + delay
       redis.call('HSET', resources, rid, pack(v))
-    elseif owed and outcome == 'x' then
+    elseif outcome == 'x' then
       if v.state == 'i' then redis.call('ZREM', prefix .. 'i', sid .. ' ' .. rid) end
       v.state, v.till, v.tries, v.error = 'o', now + delay, math.min(v.tries + 1, 255), string.sub(message, 1, 200)
       if v.tries >= tries then
@@ -86,7 +88,7 @@ if raw or not close_debt(prefix, sid, retention) then
   for i = 1, #all, 2 do
     if all[i] == '@' then at = all[i + 1] end
   end
-  left = requeue(prefix, location, sid, all, place_number(lines(at), location), not raw)
+  left = requeue(prefix, location, sid, all, place_number(lines(at), location), ended_due(prefix, sid))
 else
   redis.call('ZREM', prefix .. 'q:' .. location, sid)
   event(prefix, 'e', 'debt_closed', 's', sid)

@@ -49,7 +49,10 @@ for _, sid in ipairs(ids) do
       if reason == 'idle' then idle = idle + 1 else expired = expired + 1 end
     else
       local due = math.min(idle_end, old_end)
-      if due <= now then due = math.max(now + width, held or 0) end
+      if due <= now then -- held, or only observed: looked at again then, or at the absolute end if that is earlier
+        due = math.max(now + width, held or 0)
+        if old_end > now and old_end < due then due = old_end end
+      end
       if reason then would[#would + 1] = sid .. ' ' .. reason end
       local filed = file(prefix, sid, due, width)
       redis.call('SETRANGE', prefix .. 's:' .. sid, 34, struct.pack('>I6', filed))

@@ -19,7 +19,7 @@ from sessionsweep.model.states import ResourceState
 VERSION = 1
 HEADER = struct.Struct(">BB16sHIBIBIHIHIHHHIHII3s3s")
 RESOURCE = struct.Struct(">ccHIHIHIHIBB")
-EMPTY_TAIL = b"\0" * 7
+PUBLIC_FLAGS = 7  # books and quota; the others are the scripts' own
 
 
 class UnknownFormatError(StoreError):
@@ -52,7 +52,7 @@ def decode_session(session_id: str, raw: bytes) -> SessionRecord:
             data = dict(_pairs(raw, at))
     return SessionRecord(
         session_id, mac, c1 << 32 | c0, l1 << 32 | l0, i1 << 32 | i0, m1 << 32 | m0, f1 << 32 | f0, k1 << 32 | k0,
-        requests, resources, streams, b1 << 32 | b0, fp4, fp6, flags, user or None, alias, ip or None, agent or None,
+        requests, resources, streams, b1 << 32 | b0, fp4, fp6, flags & PUBLIC_FLAGS, user or None, alias, ip or None, agent or None,
         node, data,
     )  # fmt: skip
 

@@ -78,7 +78,7 @@ def _create_args(o: op.CreateSession) -> list[Arg]:
 
 
 def _peeked(o: op.PeekSession, reply: list[Any]) -> op.Peeked:
-    now, raw, fields = reply
+    now, raw, fields, left = reply
     record = decode_session(o.session_id, raw) if raw else None
     f = _pairs(fields)
     tombstone = None
@@ -89,6 +89,7 @@ def _peeked(o: op.PeekSession, reply: list[Any]) -> op.Peeked:
             int(f["ended"]),
             int(f["created"]),
             f.get("user") or None,
+            owed=left,
             deleted=int(f.get("deleted", 0)),
             bytes_deleted=int(f.get("bytes", 0)),
         )
@@ -197,7 +198,7 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         "open",
     ),
     op.PeekSession: Wire(
-        _peeked, lambda o, k: [k.session(o.session_id), k.tombstone(o.session_id)], script="peek"
+        _peeked, lambda o, k: [k.session(o.session_id), k.tombstone(o.session_id), k.resources(o.session_id)], script="peek"
     ),
     op.FindAlias: Wire(
         lambda _, r: _text(r) or None, lambda o, k: [k.alias(o.partition, o.alias)], command=("GET",)

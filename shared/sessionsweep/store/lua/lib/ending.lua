@@ -13,11 +13,11 @@ local function finish(prefix, sid, raw, h, now, reason, grace)
   end
   redis.call('UNLINK', prefix .. 's:' .. sid) -- first: a write that a full server allows opens the way for the rest
 
-  local died = now
+  local base = now
   local idle, old = dies(h)
-  if reason == 'idle' then died = idle + grace end
-  if reason == 'expired' then died = old + grace end
-  local due = math.max(died, h.keep) -- a job that keeps it alive defers destruction, never the end
+  if reason == 'idle' then base = math.min(now, idle) + grace end
+  if reason == 'expired' then base = math.min(now, old) + grace end
+  local due = math.max(base, h.keep) -- a job that keeps it alive defers destruction, never the end
 
   local user = ''
   if #raw > 72 then
@@ -29,7 +29,8 @@ local function finish(prefix, sid, raw, h, now, reason, grace)
   local owed = h.resources + h.streams
   if records and records > 0 then
     redis.call('HSET', prefix .. 't:' .. sid, 'reason', reason, 'ended', string.format('%.0f', now),
-      'created', string.format('%.0f', h.created), 'user', user)
+      'created', string.format('%.0f', h.created), 'user', user,
+      'base', string.format('%.0f', base), 'due', string.format('%.0f', due))
     for _, place in ipairs(places) do
       redis.call('HSET', prefix .. 'l', place, 1)
       redis.call('ZADD', prefix .. 'q:' .. place, 'LT', string.format('%.0f', due), sid)

@@ -1,5 +1,18 @@
+-- when one owed record is due: its grace, its pin and its back-off are all waited out
+local function due_of(v, ended)
+  if v.state == 'o' then return v.till end
+  if v.state == 'i' then return ended end -- its writer holds the lock, or has not begun and will be refused
+  return math.max(ended, v.till)
+end
+
+-- when an ended session's resources are due; nil while the session is live
+local function ended_due(prefix, sid)
+  if redis.call('EXISTS', prefix .. 's:' .. sid) == 1 then return nil end
+  return tonumber(redis.call('HGET', prefix .. 't:' .. sid, 'due') or '0')
+end
+
 -- Sets a session's place in one location's queue by what it still owes there; answers how many it owes.
--- `ended`: then every record not dead is owed, whatever its letter.
+-- `ended`: when an ended session's resources are due (then every record not dead is owed, whatever its letter).
 local function requeue(prefix, location, sid, all, number, ended)
   local earliest, owed, streams = FAR, 0, false
   for i = 1, #all, 2 do
@@ -8,7 +21,7 @@ local function requeue(prefix, location, sid, all, number, ended)
       if v.loc == number and v.state ~= 'd' then
         if v.state == 'o' or ended then
           owed = owed + 1
-          earliest = math.min(earliest, v.state == 'i' and 0 or v.till)
+          earliest = math.min(earliest, due_of(v, ended))
         elseif v.kind == 's' then
           streams = true
         end
