@@ -119,9 +119,13 @@ def commit(core: Core, session: SessionRecord, resource_id: str, size: int) -> F
         yield from ask(op.ReserveQuota(session.user, session.session_id, resource_id, size))
 
 
-def discarded(core: Core, session_id: str, resource_id: str, location: str) -> Flow[None]:
-    """The writer removed its own bytes: its record goes."""
+def dropped(core: Core, session_id: str, resource_id: str, volume_id: str, removed: bool) -> Flow[None]:
+    """The writer gives its file up: it removed the bytes itself, or a worker looks at what is there."""
+    if not removed:
+        yield from abandon(session_id, resource_id)
+        return
     attempt = op.Attempt(resource_id, Outcome.DELETED)
+    location = volume_location(volume_id)
     yield from ask(op.Settle(session_id, location, (attempt,), retention=core.retention, own=True))
 
 

@@ -18,7 +18,6 @@ from sessionsweep.errors import (
 )
 from sessionsweep.model.ids import is_session_id, partition_of
 from sessionsweep.model.session import (
-    FLAG_TOTAL_BOOK,
     FLAG_USER_BOOK,
     Client,
     SessionRecord,
@@ -219,13 +218,16 @@ def end(core: Core, session_id: str, reason: str = EndReason.LOGOUT) -> Flow[op.
     return ended
 
 
-def end_key(core: Core, key: str, reason: str) -> Flow[op.Ended | None]:
-    """Ends the session that an app's own key names; None if there is none."""
-    partition, alias = alias_of(core, key)
-    session_id = yield from ask(op.FindAlias(partition, alias))
+def end_named(core: Core, session_id: str | None, key: str | None, reason: str) -> Flow[bool]:
+    """Ends the session with this id, or the one that an app's own key names. False: there was none to end."""
+    if (session_id is None) == (key is None):
+        raise ValueError("give either a session id or key=…")
+    if key is not None:
+        partition, alias = alias_of(core, key)
+        session_id = yield from ask(op.FindAlias(partition, alias))
     if session_id is None:
-        return None
-    return (yield from end(core, session_id, reason))
+        return False
+    return (yield from end(core, session_id, reason)).done
 
 
 def end_user(core: Core, user: str, except_id: str | None, reason: str) -> Flow[int]:
@@ -245,16 +247,21 @@ def end_user(core: Core, user: str, except_id: str | None, reason: str) -> Flow[
             yield from ask(op.GiveBack(user, session_id))
 
 
-def keep_alive(session_id: str, token: str, seconds: float, resource_id: str = "") -> Flow[int]:
+def keep_alive(core: Core, session_id: str, token: str, seconds: float, resource_id: str = "") -> Flow[int]:
     """Defers the idle end (or pins a resource) until `seconds` from now.
 
     Raises:
         SessionEndedError, ResourceNotFoundError
     """
-    until = yield from ask(op.Defer(session_id, token, ms(seconds), resource_id))
+    until = yield from ask(op.Defer(session_id, token, ms(seconds), resource_id, core.width))
     if until is None:
         raise ResourceNotFoundError(resource_id) if resource_id else SessionEndedError(None, session_id)
     return until
+
+
+def let_go(core: Core, session_id: str, token: str) -> Flow[bool]:
+    """Takes back what a job deferred; what other jobs deferred stays."""
+    return (yield from ask(op.Undefer(session_id, token, core.width)))
 
 
 def listing(
@@ -309,5 +316,3 @@ def _live(reply: op.Opened, session_id: str) -> SessionRecord:
         raise LimitReachedError("MAX_SESSIONS", 0, "The place reserved for this session lapsed; try again.")
     raise SessionEndedError(reply.reason, session_id)
 
-
-__all__ = ["FLAG_TOTAL_BOOK", "Found"]

@@ -93,7 +93,7 @@ def _free_due(core: Core) -> Flow[int]:
                 op.EndSession(session_id, EndReason.IDLE, only_due=True, grace=core.grace, hold=core.hold)
             )
             freed += ended.done
-        freed += yield from drain(partition, 500)
+        freed += (yield from drain(partition, 500))
     return freed
 
 
@@ -109,8 +109,9 @@ def _is_free(core: Core, user: str | None, member: str) -> Flow[bool]:
     if peeked.record is not None and peeked.record.user == user:
         yield from ask(op.Confirm(user, member))  # its creator died between binding and confirming
         return False
-    return yield from _lapsed(user, member)
+    return (yield from _lapsed(user, member))
 
 
 def _lapsed(user: str | None, member: str) -> Flow[bool]:
-    return (yield from ask(op.IsLapsed(user, member)))
+    lapsed: bool = yield from ask(op.IsLapsed(user, member))
+    return lapsed

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, TypeVar
 
-from sessionsweep.errors import SessionSweepError
+from sessionsweep.errors import InvalidTokenError
 from sessionsweep.model.session import Client, SessionRecord
 from sessionsweep.model.states import EndReason
 from sessionsweep.sessions import books, files, lifecycle
@@ -18,11 +18,10 @@ from sessionsweep.sessions.connect import make_store
 from sessionsweep.deployment import Core
 from sessionsweep.sessions.view import Resource, SessionView, Stats
 from sessionsweep.settings import Settings
-from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, run
 from sessionsweep.store.protocol import Store
 from sessionsweep.units import parse_duration
-from sessionsweep.volumes.volume import NewFile
+from sessionsweep.volumes.files import NewFile
 
 R = TypeVar("R")
 NOBODY = Client()
@@ -70,10 +69,8 @@ class Sessions:
         """A live session by id, or None; reading never renews."""
         try:
             return self.attach(session_id)
-        except SessionSweepError as error:
-            if isinstance(error, lifecycle.InvalidTokenError):
-                return None
-            raise
+        except InvalidTokenError:
+            return None
 
     def track(self, key: str, user: str | None = None, data: Mapping[str, Any] | None = None) -> Session:
         """The session behind a key of your own (a JWT's `sid`, a socket's id): got or created, and touched."""
@@ -83,13 +80,7 @@ class Sessions:
         self, session_id: str | None = None, *, key: str | None = None, reason: str = EndReason.ADMIN
     ) -> bool:
         """Ends a session by id or by your own key. False: it had ended already, or never was."""
-        if (session_id is None) == (key is None):
-            raise ValueError("give either a session id or key=…")
-        if key is not None:
-            ended = self._run(lifecycle.end_key(self.core, key, reason))
-            return ended is not None and ended.done
-        assert session_id is not None
-        return self._run(lifecycle.end(self.core, session_id, reason)).done
+        return self._run(lifecycle.end_named(self.core, session_id, key, reason))
 
     def end_user(self, user: str, *, except_id: str | None = None, reason: str = EndReason.USER) -> int:
         """Ends every session bound to a user before this call; how many. Calling again is harmless."""
@@ -195,22 +186,22 @@ class Session(SessionView):
     def keep_alive(self, max: float | str = "1h") -> Iterator[Session]:
         """Keeps the session alive while the block runs, at most `max` (seconds or `2h`), also if this process dies."""
         token = secrets.token_hex(8)
-        self._run(lifecycle.keep_alive(self.id, token, parse_duration(max)))
+        self._run(lifecycle.keep_alive(self._core, self.id, token, parse_duration(max)))
         try:
             yield self
         finally:
-            self._run(_undefer(self._core, self.id, token))
+            self._run(lifecycle.let_go(self._core, self.id, token))
 
     @contextmanager
     def pin(self, resource_id: str, max: float | str = "1h") -> Iterator[BinaryIO]:
         """Keeps one file from being destroyed while the block reads it, at most `max`."""
         token = secrets.token_hex(8)
-        self._run(lifecycle.keep_alive(self.id, token, parse_duration(max), resource_id))
+        self._run(lifecycle.keep_alive(self._core, self.id, token, parse_duration(max), resource_id))
         try:
             with self.open_file(resource_id) as opened:
                 yield opened
         finally:
-            self._run(_undefer(self._core, self.id, token))
+            self._run(lifecycle.let_go(self._core, self.id, token))
 
     @property
     def _core(self) -> Core:
@@ -223,10 +214,6 @@ class Session(SessionView):
 
     def _run(self, flow: Flow[R]) -> R:
         return run(flow, self._sessions.store)
-
-
-def _undefer(core: Core, session_id: str, token: str) -> Flow[None]:
-    yield op.Undefer(session_id, token, core.width)
 
 
 class SessionFile:
@@ -348,10 +335,5 @@ class SessionFile:
             removed = self.file.discard()
         except OSError:
             removed = False
-        if removed:
-            s._run(files.discarded(s._core, s.id, self.id, f"v.{self._volume.id}"))
-        else:
-            s._run(files.abandon(s.id, self.id))  # a worker looks at what is there
+        s._run(files.dropped(s._core, s.id, self.id, self._volume.id, removed))
 
-
-__all__ = ["Session", "SessionFile", "Sessions"]

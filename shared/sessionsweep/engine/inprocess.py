@@ -1,0 +1,102 @@
+"""The in-process sweeper: the same passes in a thread, for the in-memory store and for apps without workers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+
+from sessionsweep.deployment import Core
+from sessionsweep.engine.orphans import Orphans
+from sessionsweep.engine.reclaim import Reclaim
+from sessionsweep.engine.sweep import Sweep
+from sessionsweep.engine.trust import Trust
+from sessionsweep.engine.upkeep import Upkeep
+from sessionsweep.store.protocol import Store
+
+log = logging.getLogger(__name__)
+
+
+class InProcessSweeper:
+    """Sweeps, reclaims and looks for orphans every CLEANUP_INTERVAL in one thread of this process.
+
+    It survives any exception of a pass (logs it, and tries again next time), stops at once when told, and starts
+    again by itself in a forked child that uses it (`ensure`).
+    """
+
+    def __init__(self, core: Core, store: Store) -> None:
+        self._core = core
+        trust = Trust(core, store)
+        self._sweep = Sweep(core, store, trust)
+        self._reclaim = Reclaim(core, store, trust)
+        self._orphans = Orphans(core, store, trust)
+        self._upkeep = Upkeep(core, store, trust)
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+        self.passes = 0  # whole rounds so far
+        self.round_done = threading.Condition()
+
+    def ensure(self) -> None:
+        """Starts the thread in this process if it doesn't run here: threads don't survive a fork."""
+        if self._pid == os.getpid():
+            return
+        with self._lock:
+            if self._pid == os.getpid() or self._stop.is_set():
+                return
+            self._thread = threading.Thread(target=_loop, args=(weakref.ref(self),), name="sessionsweep", daemon=True)
+            self._pid = os.getpid()
+            self._thread.start()
+
+    def nudge(self) -> None:
+        """Something is due now: the next round begins at once."""
+        self._wake.set()
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Stops at once (a batch under way is finished) and waits for it. Idempotent."""
+        self._stop.set()
+        self._wake.set()
+        thread = self._thread
+        if thread is not None and self._pid == os.getpid() and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def run_once(self, now: int = 0, *, orphans: bool = False) -> None:
+        """One round: sweep, then reclaim, now and then orphans and upkeep. Each part fails alone."""
+        rounds = [self._upkeep.run_once, lambda n: self._sweep.run_once(n, stop=self._stop)]
+        rounds.append(lambda n: self._reclaim.run_once(n, stop=self._stop))
+        if orphans:
+            rounds.append(lambda n: self._orphans.run_once(n, stop=self._stop))
+        for one in rounds:
+            if self._stop.is_set():
+                return
+            try:
+                one(now)
+            except Exception:
+                log.exception("a pass failed; it is tried again next time")
+        with self.round_done:
+            self.passes += 1
+            self.round_done.notify_all()
+
+    def _wait(self) -> bool:
+        self._wake.wait(min(self._core.settings.cleanup_interval, 3600))
+        self._wake.clear()
+        return not self._stop.is_set()
+
+
+def _loop(reference: weakref.ref[InProcessSweeper]) -> None:
+    """Holds no reference while it waits longer than a moment: an app that drops its Sessions drops the thread too."""
+    next_orphans = 0.0
+    while True:
+        sweeper = reference()
+        if sweeper is None or sweeper._stop.is_set():
+            return
+        due = time.monotonic() >= next_orphans
+        if due:
+            next_orphans = time.monotonic() + sweeper._core.settings.orphan_interval
+        sweeper.run_once(orphans=due)
+        if not sweeper._wait():
+            return

@@ -1,0 +1,74 @@
+"""Records without bytes: a live session's file that its volume no longer has is closed as gone, seen missing twice."""
+
+from __future__ import annotations
+
+import logging
+
+from sessionsweep.deployment import Core, ms
+from sessionsweep.engine.pace import Pace
+from sessionsweep.engine.results import OrphanResult
+from sessionsweep.engine.trust import Permit, Trust
+from sessionsweep.model.resource import ResourceRecord, volume_location
+from sessionsweep.model.states import Outcome, ResourceState
+from sessionsweep.store import operations as op
+from sessionsweep.store.keys import partition_name
+from sessionsweep.store.protocol import Store
+
+log = logging.getLogger(__name__)
+
+PAGE = 200  # sessions
+
+
+def close_missing(
+    core: Core, store: Store, trust: Trust, permit: Permit, result: OrphanResult, pace: Pace
+) -> None:
+    """Walks the live sessions that own something and holds their records against the volume."""
+    location = volume_location(permit.volume.id)
+    for number in range(core.settings.partitions):
+        slot, offset = 0, 0
+        while True:
+            ids, slot, offset = store.execute(op.ListWheel(partition_name(number), slot, offset, PAGE))
+            peeked = store.execute_many([op.PeekSession(sid) for sid in dict.fromkeys(ids)])
+            owners = [p.record.session_id for p in peeked if isinstance(p, op.Peeked) and _owns(p)]
+            lists = store.execute_many([op.ListResources(sid) for sid in owners])
+            for session_id, records in zip(owners, lists, strict=True):
+                if not isinstance(records, Exception):
+                    _check(core, store, trust, permit, session_id, location, records, result)
+            if slot == 0 or not pace.next():
+                break
+
+
+def _owns(peeked: op.Peeked) -> bool:
+    return peeked.record is not None and peeked.record.resource_count > 0
+
+
+def _check(
+    core: Core,
+    store: Store,
+    trust: Trust,
+    permit: Permit,
+    session_id: str,
+    location: str,
+    records: tuple[ResourceRecord, ...],
+    result: OrphanResult,
+) -> None:
+    missing = [
+        record
+        for record in records
+        if record.location == location
+        and record.state is ResourceState.LIVE
+        and not permit.volume.exists(session_id, record.resource_id)
+    ]
+    if not missing:
+        return
+    names = tuple(f"-{session_id}/{record.resource_id}" for record in missing)
+    ttl = ms(core.settings.orphan_interval) * 3 + core.grace
+    partition = session_id[:2]
+    seen = store.execute(op.Sight(partition, permit.volume.id, permit.run_id, names, core.grace, 1000, ttl))
+    gone = [record for record, before in zip(missing, seen, strict=True) if before]
+    if not gone or core.settings.mode == "observe" or not trust.still(permit):
+        return
+    attempts = tuple(op.Attempt(record.resource_id, Outcome.GONE) for record in gone)
+    settled = store.execute(op.Settle(session_id, location, attempts, retention=core.retention, own=True))
+    result.missing += settled.counted
+    log.warning("records without bytes closed", extra={"session": session_id, "count": settled.counted})

@@ -1,0 +1,226 @@
+"""The orphan pass over one volume: bytes without an owner are seen twice before they go; records without bytes close.
+
+Absence is not evidence. A file is destroyed only when it was sighted in this run of the server at least a grace ago,
+its session is gone both times, it is old enough, unlocked and the same file, and no more were found than a healthy
+volume could hold. A look-up that fails says "unknown", never "gone".
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sessionsweep.deployment import Core, ms
+from sessionsweep.engine.missing import close_missing
+from sessionsweep.engine.pace import Pace
+from sessionsweep.engine.results import OrphanResult
+from sessionsweep.engine.trust import Permit, Trust
+from sessionsweep.errors import HeldError, StoreError
+from sessionsweep.model.holds import volume_scope
+from sessionsweep.model.ids import partition_of
+from sessionsweep.model.resource import volume_location
+from sessionsweep.store import operations as op
+from sessionsweep.store.flow import run
+from sessionsweep.store.protocol import Store
+from sessionsweep.volumes.mounting import put_hold
+from sessionsweep.volumes.volume import Found, Volume
+
+log = logging.getLogger(__name__)
+
+PAGE = 500  # files between two pipelined look-ups
+CAP_FLOOR, CAP_SHARE = 1000, 10  # more candidates than max(1,000, a tenth of the files): something else is wrong
+LEASE = 60_000  # ms; renewed with every page
+
+
+@dataclass
+class Scan:
+    """How far the walk of one volume has come; kept in the store between runs."""
+
+    cursor: str = ""
+    files: int = 0
+    candidates: int = 0
+    run_id: str = ""
+    checked: bool = False  # a whole walk of this server run was held against the cap
+    allowed: bool = False  # an operator lifted the hold that the last walk made: this one may pass the cap
+
+    @property
+    def cap(self) -> int:
+        """How many candidates a healthy volume may have."""
+        return max(CAP_FLOOR, self.files // CAP_SHARE)
+
+
+class Orphans:
+    """One pass per volume that this node mounts; one worker at a time per volume."""
+
+    def __init__(self, core: Core, store: Store, trust: Trust | None = None) -> None:
+        self._core = core
+        self._store = store
+        self._trust = trust or Trust(core, store)
+
+    def run_once(
+        self,
+        now: int = 0,
+        *,
+        volume_ids: Sequence[str] | None = None,
+        budget: float = 60.0,
+        effort: float = 0.5,
+        stop: threading.Event | None = None,
+    ) -> OrphanResult:
+        """Walks on from where the last run stopped, within `budget` seconds."""
+        result, pace = OrphanResult(), Pace(budget, effort, stop)
+        run(self._core.mounts.mount(), self._store)
+        for volume in self._core.mounts.here():
+            if volume_ids is not None and volume.id not in volume_ids:
+                continue
+            name, token = f"orphans:{volume.id}", secrets.token_hex(8)
+            if not self._store.execute(op.TakeLease(name, token, LEASE)):
+                continue  # another worker walks it
+            try:
+                self._volume(volume, name, token, result, pace)
+            except HeldError as held:
+                result.held.append(volume_location(volume.id))
+                log.warning("orphan pass held", extra={"volume": volume.name, "why": str(held)})
+            finally:
+                self._store.execute(op.DropLease(name, token))
+        result.seconds = pace.seconds
+        return result
+
+    def _volume(self, volume: Volume, lease: str, token: str, result: OrphanResult, pace: Pace) -> None:
+        permit = self._trust.permit(volume)
+        facts = self._store.execute(op.Facts())
+        if self._trust.idle_held(facts.now):
+            raise HeldError("the server restarted a short while ago; see `sessionsweep holds list`")
+        scan = self._load(volume, permit.run_id)
+        page: list[Found] = []
+        walk = volume.walk(scan.cursor)
+        finished = False
+        while not finished:
+            page.clear()
+            for found in walk:
+                page.append(found)
+                if len(page) >= PAGE:
+                    break
+            else:
+                finished = True
+            scan.files += len(page)
+            result.files += len(page)
+            self._page(permit, scan, page, result)
+            scan.cursor = "" if finished else walk.cursor
+            if not self._store.execute(op.TakeLease(lease, token, LEASE)):
+                result.more = True
+                return  # paused past the lease: another worker walks it now
+            if not finished and not pace.next():
+                result.more = True
+                break
+        result.strangers += walk.strangers
+        if finished:
+            self._whole_walk(volume, scan)
+            close_missing(self._core, self._store, self._trust, permit, result, pace)
+        self._save(volume, scan)
+
+    def _page(self, permit: Permit, scan: Scan, page: Sequence[Found], result: OrphanResult) -> None:
+        by_session: dict[str, list[Found]] = {}
+        for found in page:
+            by_session.setdefault(found.session_id, []).append(found)
+        questions = [op.Owned(sid, tuple(f.resource_id for f in files)) for sid, files in by_session.items()]
+        candidates: list[Found] = []
+        repair: list[op.Mend] = []
+        for question, answer in zip(questions, self._store.execute_many(questions), strict=True):
+            if isinstance(answer, StoreError):
+                continue  # unknown is not gone
+            if answer.session != "live" and any(answer.present):
+                repair.append(op.Mend(question.session_id, self._core.width, self._core.grace, self._core.retention))
+            for found, present in zip(by_session[question.session_id], answer.present, strict=True):
+                if present:
+                    continue
+                if answer.session == "live":
+                    self._readopt(permit.volume, found, result)
+                elif self._old_enough(found):
+                    candidates.append(found)
+        for mended in self._store.execute_many(repair):
+            result.mended += not isinstance(mended, StoreError) and mended.what != ""
+        self._judge(permit, scan, candidates, result)
+
+    def _readopt(self, volume: Volume, found: Found, result: OrphanResult) -> None:
+        # the file must still be there after its absence in the store was read: else it was deleted in between
+        if volume.is_still(found) and self._core.settings.mode != "observe":
+            again = op.Readopt(found.session_id, found.resource_id, volume_location(volume.id), found.size)
+            if self._store.execute(again):
+                result.readopted += 1
+                log.warning("registered again", extra={"session": found.session_id, "resource": found.resource_id})
+
+    def _old_enough(self, found: Found) -> bool:
+        # this node's clock against the times this node wrote: their difference is right however wrong both are
+        age = time.time() - found.mtime
+        return age < 0 or age >= self._core.settings.orphan_min_age
+
+    def _judge(self, permit: Permit, scan: Scan, candidates: Sequence[Found], result: OrphanResult) -> None:
+        scan.candidates += len(candidates)
+        result.candidates += len(candidates)
+        by_partition: dict[str, list[Found]] = {}
+        for found in candidates:
+            by_partition.setdefault(partition_of(found.session_id), []).append(found)
+        for partition, files in by_partition.items():
+            names = tuple(f"{f.session_id}/{f.resource_id}:{f.inode}" for f in files)
+            ttl = ms(self._core.settings.orphan_interval) * 3 + self._core.grace
+            sight = op.Sight(partition, permit.volume.id, permit.run_id, names, self._core.grace, scan.cap, ttl)
+            seen_before = self._store.execute(sight)
+            if not scan.checked or (scan.candidates > scan.cap and not scan.allowed):
+                continue  # a whole walk must have stayed below the cap before anything goes
+            again = [found for found, seen in zip(files, seen_before, strict=True) if seen]
+            if not again:
+                continue
+            if self._core.settings.mode == "observe":
+                result.would_destroy += len(again)
+                continue
+            if self._trust.still(permit):
+                self._destroy(permit.volume, partition, again, result)
+
+    def _destroy(self, volume: Volume, partition: str, files: Sequence[Found], result: OrphanResult) -> None:
+        freed = 0
+        # asked again right before: what was restored or registered since is spared
+        questions = [op.Owned(f.session_id, (f.resource_id,)) for f in files]
+        for found, answer in zip(files, self._store.execute_many(questions), strict=True):
+            if isinstance(answer, StoreError) or answer.session == "live" or any(answer.present):
+                continue
+            removal = volume.destroy_orphan(found)
+            if removal.outcome == "deleted":
+                result.destroyed += 1
+                freed += found.size
+                log.warning("orphan destroyed", extra={"session": found.session_id, "resource": found.resource_id})
+        if freed:
+            result.bytes += freed
+            self._store.execute(op.Count(partition, {"orphans": len(files), "b_orphans": freed}))
+
+    def _whole_walk(self, volume: Volume, scan: Scan) -> None:
+        allowed = scan.allowed
+        scan.allowed = False
+        if scan.candidates > scan.cap and not allowed:
+            # lifting this hold is the operator's word for these files: the walk after it may destroy them
+            scan.allowed = True
+            text = (
+                f"{scan.candidates} of {scan.files} files on volume {volume.name!r} have no owner, over the cap of "
+                f"{scan.cap}: the store may have lost its data. Nothing was destroyed. If they may go: "
+                f"sessionsweep holds lift {volume_scope(volume.id)}"
+            )
+            node = self._core.settings.node
+            run(put_hold(volume_scope(volume.id), "too-many-orphans", text, node), self._store)
+        scan.checked = True
+        scan.files = scan.candidates = 0
+
+    def _load(self, volume: Volume, run_id: str) -> Scan:
+        row = self._store.execute(op.Table("scans")).get(volume.id)
+        scan = Scan(**json.loads(row)) if row else Scan()
+        if scan.run_id != run_id:
+            scan = Scan(run_id=run_id)  # sightings of another server run prove nothing
+        return scan
+
+    def _save(self, volume: Volume, scan: Scan) -> None:
+        self._store.execute(op.TablePut("scans", volume.id, json.dumps(asdict(scan))))
+
+

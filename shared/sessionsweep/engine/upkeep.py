@@ -1,0 +1,132 @@
+"""Upkeep: this node's heartbeat, time marks, and what dead processes, dead nodes and lost writes left behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sessionsweep.deployment import Core, ms
+from sessionsweep.engine.results import Result
+from sessionsweep.engine.trust import Trust
+from sessionsweep.errors import StoreError
+from sessionsweep.model.resource import process_location, volume_location
+from sessionsweep.model.states import Outcome
+from sessionsweep.store import operations as op
+from sessionsweep.store.flow import run
+from sessionsweep.store.keys import partition_name
+from sessionsweep.store.protocol import Store
+
+log = logging.getLogger(__name__)
+
+PROCESS_SILENCE = 60_000  # ms without a heartbeat: a web process is gone, and its streams with it
+MEND_SLICE = 500  # keys a run of the anti-entropy scan looks at, per partition
+NODE_MEMORY = 7 * 86_400_000  # ms after which a silent node leaves the table
+
+
+@dataclass
+class UpkeepResult(Result):
+    """`streams`: of dead processes, closed as gone; `node_gone`: resources closed with their ephemeral node."""
+
+    streams: int = 0
+    node_gone: int = 0
+    mended: int = 0
+    seconds: float = 0.0
+
+
+class Upkeep:
+    """What each node's worker does between sweeps."""
+
+    def __init__(self, core: Core, store: Store, trust: Trust | None = None) -> None:
+        self._core = core
+        self._store = store
+        self._trust = trust or Trust(core, store)
+
+    def beat_heart(self, queues: Sequence[str] = ()) -> None:
+        """Says that this node lives and what it mounts."""
+        facts = self._store.execute(op.Facts())
+        volumes = {volume.id: volume.name for volume in self._core.mounts.here()}
+        row = {"at": facts.now, "volumes": volumes, "queues": list(queues)}
+        self._store.execute(op.TablePut("n", self._core.settings.node, json.dumps(row)))
+
+    def run_once(self, now: int = 0) -> UpkeepResult:
+        """Mounts what is missing, beats, marks the time, closes what the dead left, mends a slice of the keys."""
+        result = UpkeepResult()
+        run(self._core.mounts.mount(), self._store)
+        self.beat_heart()
+        self._trust.mark_time()
+        facts = self._store.execute(op.Facts())
+        if self._core.settings.mode != "observe":
+            self._dead_processes(facts.now, result)
+            self._dead_nodes(facts.now, result)
+            result.mended = self._mend()
+        return result
+
+    def _dead_processes(self, now: int, result: UpkeepResult) -> None:
+        beats = self._store.execute(op.Table("p"))
+        for partition in self._partitions():
+            for queue in self._store.execute(op.Queues(partition)):
+                process = queue.location.removeprefix("p.")
+                if not queue.location.startswith("p."):
+                    continue
+                if process not in beats or now - int(beats[process]) > PROCESS_SILENCE:
+                    result.streams += self._close(partition, process_location(process))
+        for process, at in beats.items():
+            if now - int(at) > PROCESS_SILENCE * 10:
+                self._store.execute(op.TableDrop("p", process))
+
+    def _dead_nodes(self, now: int, result: UpkeepResult) -> None:
+        nodes = self._store.execute(op.Table("n"))
+        alive: set[str] = set()
+        for name, row in nodes.items():
+            about = json.loads(row)
+            if now - about["at"] <= ms(self._core.settings.node_timeout):
+                alive.update(about["volumes"])
+            elif now - about["at"] > NODE_MEMORY:
+                self._store.execute(op.TableDrop("n", name))
+        for volume_id, row in self._store.execute(op.Table("vols")).items():
+            if json.loads(row).get("ephemeral") and volume_id not in alive:
+                for partition in self._partitions():
+                    result.node_gone += self._close(partition, volume_location(volume_id), owed_only=True)
+
+    def _close(self, partition: str, location: str, owed_only: bool = False) -> int:
+        """The location itself is gone, and what lay there with it."""
+        closed = 0
+        while True:
+            lease = op.Lease(partition, location, secrets.token_hex(8), 5000, dead=not owed_only)
+            leased = self._store.execute(lease)
+            if not leased.entries:
+                return closed
+            for session_id, resources in leased.entries:
+                attempts = tuple(op.Attempt(r.resource_id, Outcome.GONE) for r in resources)
+                settle = op.Settle(
+                    session_id, location, attempts, retention=self._core.retention, own=not owed_only
+                )
+                closed += self._store.execute(settle).counted
+
+    def _mend(self) -> int:
+        """Looks at a slice of all keys, and goes on there next time; one worker at a time."""
+        mended, token = 0, secrets.token_hex(8)
+        if not self._store.execute(op.TakeLease("mend", token, 30_000)):
+            return 0
+        try:
+            cursors = self._store.execute(op.Table("mend"))
+            for partition in self._partitions():
+                scan = op.ScanSessions(partition, int(cursors.get(partition, "0")), MEND_SLICE)
+                cursor, ids = self._store.execute(scan)
+                core = self._core
+                repairs = [op.Mend(sid, core.width, core.grace, core.retention) for sid in ids]
+                for repair, answer in zip(repairs, self._store.execute_many(repairs), strict=True):
+                    if not isinstance(answer, StoreError) and answer.what:
+                        mended += 1
+                        log.warning("mended", extra={"session": repair.session_id, "what": answer.what})
+                self._store.execute(op.TablePut("mend", partition, str(cursor)))
+        finally:
+            self._store.execute(op.DropLease("mend", token))
+        return mended
+
+    def _partitions(self) -> list[str]:
+        last = self._store.execute(op.Meta()).get("partitions", "1")
+        return [partition_name(n) for n in range(max(int(last), self._core.settings.partitions))]
