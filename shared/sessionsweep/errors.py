@@ -10,7 +10,8 @@
     ├── ResourceNotFoundError       no such resource in this session
     ├── VolumeError
     │   ├── VolumeNotHereError      this node doesn't mount the volume; names the nodes that do
-    │   └── VolumeUntrustedError    marker missing, foreign or not ours to make
+    │   ├── VolumeUntrustedError    marker missing, foreign or not ours to make
+    │   └── VolumeIOError           the file system refused; an OSError, too, with its errno
     ├── HeldError                   destruction is stopped; names the hold and how to lift it
     └── StoreError
         ├── StoreUnavailableError   the server can't be reached or refuses; nothing was done
@@ -96,6 +97,18 @@ class VolumeUntrustedError(VolumeError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class VolumeIOError(VolumeError, OSError):
+    """The file system refused (no space, read-only, input/output error). `errno` is the system's number."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(number, message)
+        self.errno = number
+        self.strerror = message
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 class HeldError(SessionSweepError):
