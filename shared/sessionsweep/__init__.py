@@ -21,15 +21,15 @@ from sessionsweep.errors import (
     VolumeUntrustedError,
 )
 from sessionsweep.model.session import Client
+from sessionsweep.sessions.aio import AsyncSession, AsyncSessionFile, AsyncSessions
+from sessionsweep.sessions.sync import Session, SessionFile, Sessions
+from sessionsweep.sessions.view import Resource, Stats
 from sessionsweep.settings import Settings
 
-try:  # while the volumes are being built
-    from sessionsweep.sessions.sync import Session, SessionFile, Sessions
-    from sessionsweep.sessions.view import Resource, Stats
-except ModuleNotFoundError:
-    pass
-
 __all__ = [
+    "AsyncSession",
+    "AsyncSessionFile",
+    "AsyncSessions",
     "Client",
     "ClientMismatchError",
     "ConfigurationError",

@@ -34,7 +34,7 @@ class Core:
         self.width = slot_width(s.cleanup_interval)
         self.intent_timeout = ms(s.intent_timeout)
         self.retention = ms(s.tombstone_retention)
-        self.keys = tuple(secret.get_secret_value().encode() for secret in s.secret_key)
+        self.keys = tuple(secret.get_secret_value() for secret in s.secret_key)
         self.enforce_client = s.client_binding in ("subnet", "strict")
         self.mounts = Mounts(s.node, s.volumes)
 

@@ -24,8 +24,8 @@ def back_off(tries: int, interval: float, jitter: random.Random | None = None) -
     """How long to wait after the `tries`-th failure, in ms: doubling from a quarter of the interval up to an hour,
     with ±25 % of jitter so that a repaired disk isn't hit by everything at once."""
     chance = (jitter or random).random()
-    base = min(3600.0, max(0.5, interval / 4) * 2 ** min(tries, 20))
-    return round(base * (0.75 + chance / 2) * 1000)
+    base = min(3600.0, max(0.5, interval / 4) * float(2 ** min(tries, 20)))
+    return int(base * (0.75 + chance / 2) * 1000)
 
 
 def fingerprint(client: Client, binding: str) -> tuple[int, bytes]:

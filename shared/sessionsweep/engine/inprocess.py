@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-import weakref
+from collections.abc import Callable
 
 from sessionsweep.deployment import Core
 from sessionsweep.engine.orphans import Orphans
@@ -48,7 +48,7 @@ class InProcessSweeper:
         with self._lock:
             if self._pid == os.getpid() or self._stop.is_set():
                 return
-            self._thread = threading.Thread(target=_loop, args=(weakref.ref(self),), name="sessionsweep", daemon=True)
+            self._thread = threading.Thread(target=self._loop, name="sessionsweep", daemon=True)
             self._pid = os.getpid()
             self._thread.start()
 
@@ -66,8 +66,11 @@ class InProcessSweeper:
 
     def run_once(self, now: int = 0, *, orphans: bool = False) -> None:
         """One round: sweep, then reclaim, now and then orphans and upkeep. Each part fails alone."""
-        rounds = [self._upkeep.run_once, lambda n: self._sweep.run_once(n, stop=self._stop)]
-        rounds.append(lambda n: self._reclaim.run_once(n, stop=self._stop))
+        rounds: list[Callable[[int], object]] = [
+            self._upkeep.run_once,
+            lambda n: self._sweep.run_once(n, stop=self._stop),
+            lambda n: self._reclaim.run_once(n, stop=self._stop),
+        ]
         if orphans:
             rounds.append(lambda n: self._orphans.run_once(n, stop=self._stop))
         for one in rounds:
@@ -81,22 +84,12 @@ class InProcessSweeper:
             self.passes += 1
             self.round_done.notify_all()
 
-    def _wait(self) -> bool:
-        self._wake.wait(min(self._core.settings.cleanup_interval, 3600))
-        self._wake.clear()
-        return not self._stop.is_set()
-
-
-def _loop(reference: weakref.ref[InProcessSweeper]) -> None:
-    """Holds no reference while it waits longer than a moment: an app that drops its Sessions drops the thread too."""
-    next_orphans = 0.0
-    while True:
-        sweeper = reference()
-        if sweeper is None or sweeper._stop.is_set():
-            return
-        due = time.monotonic() >= next_orphans
-        if due:
-            next_orphans = time.monotonic() + sweeper._core.settings.orphan_interval
-        sweeper.run_once(orphans=due)
-        if not sweeper._wait():
-            return
+    def _loop(self) -> None:
+        next_orphans = 0.0
+        while not self._stop.is_set():
+            due = time.monotonic() >= next_orphans
+            if due:
+                next_orphans = time.monotonic() + self._core.settings.orphan_interval
+            self._wake.clear()
+            self.run_once(orphans=due)
+            self._wake.wait(min(self._core.settings.cleanup_interval, 3600))

@@ -8,20 +8,20 @@ from sessionsweep.deployment import Core, ms
 from sessionsweep.engine.pace import Pace
 from sessionsweep.engine.results import OrphanResult
 from sessionsweep.engine.trust import Permit, Trust
+from sessionsweep.errors import VolumeError, VolumeUntrustedError
 from sessionsweep.model.resource import ResourceRecord, volume_location
 from sessionsweep.model.states import Outcome, ResourceState
 from sessionsweep.store import operations as op
 from sessionsweep.store.keys import partition_name
 from sessionsweep.store.protocol import Store
+from sessionsweep.volumes.volume import Volume
 
 log = logging.getLogger(__name__)
 
 PAGE = 200  # sessions
 
 
-def close_missing(
-    core: Core, store: Store, trust: Trust, permit: Permit, result: OrphanResult, pace: Pace
-) -> None:
+def close_missing(core: Core, store: Store, trust: Trust, permit: Permit, result: OrphanResult, pace: Pace) -> None:
     """Walks the live sessions that own something and holds their records against the volume."""
     location = volume_location(permit.volume.id)
     for number in range(core.settings.partitions):
@@ -29,17 +29,14 @@ def close_missing(
         while True:
             ids, slot, offset = store.execute(op.ListWheel(partition_name(number), slot, offset, PAGE))
             peeked = store.execute_many([op.PeekSession(sid) for sid in dict.fromkeys(ids)])
-            owners = [p.record.session_id for p in peeked if isinstance(p, op.Peeked) and _owns(p)]
+            records = [p.record for p in peeked if isinstance(p, op.Peeked)]
+            owners = [r.session_id for r in records if r is not None and r.resource_count > 0]
             lists = store.execute_many([op.ListResources(sid) for sid in owners])
-            for session_id, records in zip(owners, lists, strict=True):
-                if not isinstance(records, Exception):
-                    _check(core, store, trust, permit, session_id, location, records, result)
+            for session_id, owned in zip(owners, lists, strict=True):
+                if not isinstance(owned, Exception):
+                    _check(core, store, trust, permit, session_id, location, owned, result)
             if slot == 0 or not pace.next():
                 break
-
-
-def _owns(peeked: op.Peeked) -> bool:
-    return peeked.record is not None and peeked.record.resource_count > 0
 
 
 def _check(
@@ -57,7 +54,7 @@ def _check(
         for record in records
         if record.location == location
         and record.state is ResourceState.LIVE
-        and not permit.volume.exists(session_id, record.resource_id)
+        and _is_absent(permit.volume, session_id, record.resource_id)
     ]
     if not missing:
         return
@@ -72,3 +69,12 @@ def _check(
     settled = store.execute(op.Settle(session_id, location, attempts, retention=core.retention, own=True))
     result.missing += settled.counted
     log.warning("records without bytes closed", extra={"session": session_id, "count": settled.counted})
+
+
+def _is_absent(volume: Volume, session_id: str, resource_id: str) -> bool:
+    try:
+        return volume.find(session_id, resource_id) is None
+    except VolumeUntrustedError:
+        raise
+    except VolumeError:
+        return False  # nobody knows: unknown is not gone

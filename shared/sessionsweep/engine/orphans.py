@@ -27,12 +27,13 @@ from sessionsweep.model.resource import volume_location
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from sessionsweep.store.protocol import Store
+from sessionsweep.volumes.deletion import Outcome, Sighting
 from sessionsweep.volumes.mounting import put_hold
-from sessionsweep.volumes.volume import Found, Volume
+from sessionsweep.volumes.volume import Volume
 
 log = logging.getLogger(__name__)
 
-PAGE = 500  # files between two pipelined look-ups
+PAGE = 2000  # files between two pipelined look-ups
 CAP_FLOOR, CAP_SHARE = 1000, 10  # more candidates than max(1,000, a tenth of the files): something else is wrong
 LEASE = 60_000  # ms; renewed with every page
 
@@ -96,39 +97,33 @@ class Orphans:
         if self._trust.idle_held(facts.now):
             raise HeldError("the server restarted a short while ago; see `sessionsweep holds list`")
         scan = self._load(volume, permit.run_id)
-        page: list[Found] = []
-        walk = volume.walk(scan.cursor)
-        finished = False
-        while not finished:
-            page.clear()
-            for found in walk:
-                page.append(found)
-                if len(page) >= PAGE:
-                    break
-            else:
-                finished = True
-            scan.files += len(page)
-            result.files += len(page)
-            self._page(permit, scan, page, result)
-            scan.cursor = "" if finished else walk.cursor
-            if not self._store.execute(op.TakeLease(lease, token, LEASE)):
+        while True:
+            page = volume.walk(scan.cursor or None, limit=PAGE, budget=5.0)
+            scan.files += len(page.found)
+            result.files += len(page.found)
+            result.strangers += page.strangers.total()
+            result.unreadable += page.unreadable.total()
+            if self._core.settings.mode != "observe":
+                volume.prune(page.empty)
+            self._page(permit, scan, page.found, result)
+            scan.cursor = page.cursor or ""
+            if page.cursor is None:
+                self._whole_walk(volume, scan)
+                self._save(volume, scan)
+                close_missing(self._core, self._store, self._trust, permit, result, pace)
+                return
+            self._save(volume, scan)
+            # paused past the lease: another worker walks it now
+            if not self._store.execute(op.TakeLease(lease, token, LEASE)) or not pace.next():
                 result.more = True
-                return  # paused past the lease: another worker walks it now
-            if not finished and not pace.next():
-                result.more = True
-                break
-        result.strangers += walk.strangers
-        if finished:
-            self._whole_walk(volume, scan)
-            close_missing(self._core, self._store, self._trust, permit, result, pace)
-        self._save(volume, scan)
+                return
 
-    def _page(self, permit: Permit, scan: Scan, page: Sequence[Found], result: OrphanResult) -> None:
-        by_session: dict[str, list[Found]] = {}
+    def _page(self, permit: Permit, scan: Scan, page: Sequence[Sighting], result: OrphanResult) -> None:
+        by_session: dict[str, list[Sighting]] = {}
         for found in page:
             by_session.setdefault(found.session_id, []).append(found)
         questions = [op.Owned(sid, tuple(f.resource_id for f in files)) for sid, files in by_session.items()]
-        candidates: list[Found] = []
+        candidates: list[Sighting] = []
         repair: list[op.Mend] = []
         for question, answer in zip(questions, self._store.execute_many(questions), strict=True):
             if isinstance(answer, StoreError):
@@ -146,23 +141,24 @@ class Orphans:
             result.mended += not isinstance(mended, StoreError) and mended.what != ""
         self._judge(permit, scan, candidates, result)
 
-    def _readopt(self, volume: Volume, found: Found, result: OrphanResult) -> None:
+    def _readopt(self, volume: Volume, found: Sighting, result: OrphanResult) -> None:
         # the file must still be there after its absence in the store was read: else it was deleted in between
-        if volume.is_still(found) and self._core.settings.mode != "observe":
+        now = volume.find(found.session_id, found.resource_id)
+        if now is not None and now.inode == found.inode and self._core.settings.mode != "observe":
             again = op.Readopt(found.session_id, found.resource_id, volume_location(volume.id), found.size)
             if self._store.execute(again):
                 result.readopted += 1
                 log.warning("registered again", extra={"session": found.session_id, "resource": found.resource_id})
 
-    def _old_enough(self, found: Found) -> bool:
+    def _old_enough(self, found: Sighting) -> bool:
         # this node's clock against the times this node wrote: their difference is right however wrong both are
-        age = time.time() - found.mtime
-        return age < 0 or age >= self._core.settings.orphan_min_age
+        age = time.time() - found.mtime_ns / 1e9
+        return bool(age < 0 or age >= self._core.settings.orphan_min_age)
 
-    def _judge(self, permit: Permit, scan: Scan, candidates: Sequence[Found], result: OrphanResult) -> None:
+    def _judge(self, permit: Permit, scan: Scan, candidates: Sequence[Sighting], result: OrphanResult) -> None:
         scan.candidates += len(candidates)
         result.candidates += len(candidates)
-        by_partition: dict[str, list[Found]] = {}
+        by_partition: dict[str, list[Sighting]] = {}
         for found in candidates:
             by_partition.setdefault(partition_of(found.session_id), []).append(found)
         for partition, files in by_partition.items():
@@ -170,6 +166,8 @@ class Orphans:
             ttl = ms(self._core.settings.orphan_interval) * 3 + self._core.grace
             sight = op.Sight(partition, permit.volume.id, permit.run_id, names, self._core.grace, scan.cap, ttl)
             seen_before = self._store.execute(sight)
+            if not all(seen_before):
+                result.confirm_in = self._core.grace / 1000
             if not scan.checked or (scan.candidates > scan.cap and not scan.allowed):
                 continue  # a whole walk must have stayed below the cap before anything goes
             again = [found for found, seen in zip(files, seen_before, strict=True) if seen]
@@ -181,21 +179,22 @@ class Orphans:
             if self._trust.still(permit):
                 self._destroy(permit.volume, partition, again, result)
 
-    def _destroy(self, volume: Volume, partition: str, files: Sequence[Found], result: OrphanResult) -> None:
-        freed = 0
+    def _destroy(self, volume: Volume, partition: str, files: Sequence[Sighting], result: OrphanResult) -> None:
+        freed = destroyed = 0
         # asked again right before: what was restored or registered since is spared
         questions = [op.Owned(f.session_id, (f.resource_id,)) for f in files]
         for found, answer in zip(files, self._store.execute_many(questions), strict=True):
             if isinstance(answer, StoreError) or answer.session == "live" or any(answer.present):
                 continue
             removal = volume.destroy_orphan(found)
-            if removal.outcome == "deleted":
-                result.destroyed += 1
+            if removal.outcome is Outcome.DELETED:
+                destroyed += 1
                 freed += found.size
                 log.warning("orphan destroyed", extra={"session": found.session_id, "resource": found.resource_id})
-        if freed:
-            result.bytes += freed
-            self._store.execute(op.Count(partition, {"orphans": len(files), "b_orphans": freed}))
+        result.destroyed += destroyed
+        result.bytes += freed
+        if destroyed:
+            self._store.execute(op.Count(partition, {"orphans": destroyed, "b_orphans": freed}))
 
     def _whole_walk(self, volume: Volume, scan: Scan) -> None:
         allowed = scan.allowed
@@ -222,5 +221,3 @@ class Orphans:
 
     def _save(self, volume: Volume, scan: Scan) -> None:
         self._store.execute(op.TablePut("scans", volume.id, json.dumps(asdict(scan))))
-
-

@@ -118,7 +118,7 @@ class Reclaim:
                 result.busy += 1
             else:
                 delay = back_off(leased.tries, s.cleanup_interval)
-                attempt = op.Attempt(removal.resource_id, Outcome.FAILED, delay, removal.error or "")
+                attempt = op.Attempt(removal.resource_id, Outcome.FAILED, delay, removal.error)
                 result.failed += 1
                 log.warning(
                     "could not delete",

@@ -60,6 +60,8 @@ class OrphanResult(Result):
     missing: int = 0  # records without bytes, closed as gone
     mended: int = 0  # sessions whose keys were put right
     strangers: int = 0  # names on a volume that are not ours: left alone
+    unreadable: int = 0  # could not be looked at: unknown, not gone
+    confirm_in: float = 0.0  # seconds after which another pass can confirm what this one sighted first
     would_destroy: int = 0  # observe mode
     held: list[str] = field(default_factory=list)
     bytes: int = 0

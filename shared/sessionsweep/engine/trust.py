@@ -112,7 +112,9 @@ class Trust:
         if meta.get("run_id") != facts.run_id:
             self._store.execute(op.SetMeta({"run_id": facts.run_id, "run_since": str(facts.now)}))
             if "run_id" in meta:
-                self._hold_idle("restarted", "the server restarted or failed over and may have forgotten touches", facts)
+                self._hold_idle(
+                    "restarted", "the server restarted or failed over and may have forgotten touches", facts
+                )
         last, clock = self._last, time.monotonic()
         self._last = (facts.run_id, facts.now, clock)
         if last is not None and last[0] == facts.run_id:

@@ -101,9 +101,7 @@ class Upkeep:
                 return closed
             for session_id, resources in leased.entries:
                 attempts = tuple(op.Attempt(r.resource_id, Outcome.GONE) for r in resources)
-                settle = op.Settle(
-                    session_id, location, attempts, retention=self._core.retention, own=not owed_only
-                )
+                settle = op.Settle(session_id, location, attempts, retention=self._core.retention, own=not owed_only)
                 closed += self._store.execute(settle).counted
 
     def _mend(self) -> int:

@@ -66,9 +66,7 @@ class AsyncSessions:
         except InvalidTokenError:
             return None
 
-    async def track(
-        self, key: str, user: str | None = None, data: Mapping[str, Any] | None = None
-    ) -> AsyncSession:
+    async def track(self, key: str, user: str | None = None, data: Mapping[str, Any] | None = None) -> AsyncSession:
         """See Sessions.track."""
         return AsyncSession(self, *await self._run(lifecycle.track(self.core, key, user, data or {})))
 

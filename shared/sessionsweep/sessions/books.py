@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sessionsweep.model import books
 from sessionsweep.deployment import Core
+from sessionsweep.model import books
 from sessionsweep.sessions.view import Stats
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+from typing import TYPE_CHECKING
+
 from sessionsweep.settings import Settings
 from sessionsweep.store.protocol import AsyncStore, Store
+
+if TYPE_CHECKING:
+    from sessionsweep.store.memory import MemoryStore
+
+_memory: dict[str, MemoryStore] = {}
+_lock = threading.Lock()
 
 
 def make_store(settings: Settings) -> Store:
     """The store that REDIS_URL names. `memory://` is one store per process and namespace."""
     if settings.redis_url.startswith("memory:"):
-        from sessionsweep.store.memory import shared_memory_store
-
-        return shared_memory_store(settings.namespace)
+        return _memory_store(settings.namespace)
     from sessionsweep.store.redis.sync import RedisStore
 
     return RedisStore(settings.redis_url, settings.namespace, socket_timeout=settings.socket_timeout)
@@ -20,9 +27,19 @@ def make_store(settings: Settings) -> Store:
 def make_async_store(settings: Settings) -> AsyncStore:
     """The same store for asynchronous code."""
     if settings.redis_url.startswith("memory:"):
-        from sessionsweep.store.memory import AsyncMemoryStore, shared_memory_store
+        from sessionsweep.store.memory import AsyncMemoryStore
 
-        return AsyncMemoryStore(shared_memory_store(settings.namespace))
+        return AsyncMemoryStore(_memory_store(settings.namespace))
     from sessionsweep.store.redis.aio import AsyncRedisStore
 
     return AsyncRedisStore(settings.redis_url, settings.namespace, socket_timeout=settings.socket_timeout)
+
+
+def _memory_store(namespace: str) -> MemoryStore:
+    from sessionsweep.store.memory import MemoryStore
+
+    with _lock:
+        store = _memory.get(namespace)
+        if store is None:
+            store = _memory[namespace] = MemoryStore(namespace=namespace)
+        return store

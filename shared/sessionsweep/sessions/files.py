@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from sessionsweep.deployment import Core
 from sessionsweep.errors import (
     LimitReachedError,
     ResourceNotFoundError,
@@ -17,7 +18,6 @@ from sessionsweep.model.resource import KINDS, LOCATION, ResourceRecord, volume_
 from sessionsweep.model.session import SessionRecord
 from sessionsweep.model.states import Outcome, ResourceState
 from sessionsweep.policy import grown, reservation
-from sessionsweep.deployment import Core
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask, work
 from sessionsweep.volumes.volume import Volume
@@ -102,9 +102,7 @@ def _grow(core: Core, session: SessionRecord, resource_id: str, size: int) -> Fl
     s = core.settings
     if session.user is not None and (s.max_resources_per_user or s.max_bytes_per_user):
         yield from _reserve_quota(core, session, resource_id, size)
-    reply = yield from ask(
-        op.Grow(session.session_id, resource_id, size, core.intent_timeout, s.max_bytes_per_session)
-    )
+    reply = yield from ask(op.Grow(session.session_id, resource_id, size, core.intent_timeout, s.max_bytes_per_session))
     if reply.status != "ok":
         _refuse(core, session.session_id, resource_id, reply.status, size)
 
@@ -137,9 +135,7 @@ def adopt(
     ending = source.suffix.lower() if suffix is None else suffix
     resource_id, volume, _ = yield from begin(core, session, purpose, ending, size, volume_name)
     try:
-        true_size = yield from work(
-            partial(volume.adopt, session.session_id, resource_id, source, limit=size)
-        )
+        true_size = yield from work(partial(volume.adopt, session.session_id, resource_id, source, limit=size))
         yield from commit(core, session, resource_id, true_size)
     except BaseException:
         yield from abandon(session.session_id, resource_id)

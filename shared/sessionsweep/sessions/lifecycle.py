@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from sessionsweep.deployment import Core, ms
 from sessionsweep.errors import (
     ClientMismatchError,
     InvalidTokenError,
@@ -27,9 +28,8 @@ from sessionsweep.model.session import (
 from sessionsweep.model.states import EndReason
 from sessionsweep.policy import fingerprint
 from sessionsweep.sessions import places
-from sessionsweep.deployment import Core, ms
-from sessionsweep.store.flow import Flow, ask
 from sessionsweep.store import operations as op
+from sessionsweep.store.flow import Flow, ask
 from sessionsweep.store.keys import partition_name
 from sessionsweep.store.outbox import drain
 
@@ -181,9 +181,7 @@ def rotate(core: Core, record: SessionRecord, user: str | None = None) -> Flow[t
     if user is not None and not (user == record.user and record.flags & FLAG_USER_BOOK):
         flags, not_after = yield from places.reserve(core, session_id, user, only_user=True)
     reply = yield from ask(
-        op.RotateSession(
-            session_id, (record.mac,), core.macs(session_id, secret)[0], user, flags, not_after
-        )
+        op.RotateSession(session_id, (record.mac,), core.macs(session_id, secret)[0], user, flags, not_after)
     )
     updated = _live(reply, session_id)
     yield from places.confirm(core, session_id, user, flags)
@@ -264,9 +262,7 @@ def let_go(core: Core, session_id: str, token: str) -> Flow[bool]:
     return (yield from ask(op.Undefer(session_id, token, core.width)))
 
 
-def listing(
-    core: Core, user: str | None, cursor: str | None, limit: int
-) -> Flow[tuple[list[Found], str | None]]:
+def listing(core: Core, user: str | None, cursor: str | None, limit: int) -> Flow[tuple[list[Found], str | None]]:
     """A page of live sessions and the cursor of the next one (None: the end). A page may be short."""
     if user is not None:
         offset = int(cursor or 0)
@@ -315,4 +311,3 @@ def _live(reply: op.Opened, session_id: str) -> SessionRecord:
     if reply.reason == EndReason.LIMIT:
         raise LimitReachedError("MAX_SESSIONS", 0, "The place reserved for this session lapsed; try again.")
     raise SessionEndedError(reply.reason, session_id)
-

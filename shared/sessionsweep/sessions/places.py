@@ -7,15 +7,15 @@ After a crash a reservation may refuse somebody for at most 60 s; it never lets 
 
 from __future__ import annotations
 
+from sessionsweep.deployment import Core
 from sessionsweep.errors import LimitReachedError
 from sessionsweep.model.ids import partition_of
 from sessionsweep.model.session import FLAG_TOTAL_BOOK, FLAG_USER_BOOK
 from sessionsweep.model.states import EndReason
-from sessionsweep.deployment import Core
-from sessionsweep.store.flow import Flow, ask
-from sessionsweep.store.outbox import drain
 from sessionsweep.store import operations as op
+from sessionsweep.store.flow import Flow, ask
 from sessionsweep.store.keys import partition_name
+from sessionsweep.store.outbox import drain
 
 
 def reserve(core: Core, session_id: str, user: str | None, only_user: bool = False) -> Flow[tuple[int, int]]:
@@ -68,7 +68,7 @@ def _take(core: Core, user: str | None, session_id: str, limit: int, end_oldest:
         alive: list[str] = []
         for member in reserved.suspects:
             if member != session_id and (yield from _is_free(core, user, member)):
-                freed += (yield from ask(op.GiveBack(user, member)))
+                freed += yield from ask(op.GiveBack(user, member))
             else:
                 alive.append(member)
         if not freed and end_oldest and alive:
@@ -93,7 +93,7 @@ def _free_due(core: Core) -> Flow[int]:
                 op.EndSession(session_id, EndReason.IDLE, only_due=True, grace=core.grace, hold=core.hold)
             )
             freed += ended.done
-        freed += (yield from drain(partition, 500))
+        freed += yield from drain(partition, 500)
     return freed
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, TypeVar
 
+from sessionsweep.deployment import Core
 from sessionsweep.errors import InvalidTokenError
 from sessionsweep.model.session import Client, SessionRecord
 from sessionsweep.model.states import EndReason
 from sessionsweep.sessions import books, files, lifecycle
 from sessionsweep.sessions.connect import make_store
-from sessionsweep.deployment import Core
 from sessionsweep.sessions.view import Resource, SessionView, Stats
 from sessionsweep.settings import Settings
 from sessionsweep.store.flow import Flow, run
@@ -76,9 +76,7 @@ class Sessions:
         """The session behind a key of your own (a JWT's `sid`, a socket's id): got or created, and touched."""
         return Session(self, *self._run(lifecycle.track(self.core, key, user, data or {})))
 
-    def end(
-        self, session_id: str | None = None, *, key: str | None = None, reason: str = EndReason.ADMIN
-    ) -> bool:
+    def end(self, session_id: str | None = None, *, key: str | None = None, reason: str = EndReason.ADMIN) -> bool:
         """Ends a session by id or by your own key. False: it had ended already, or never was."""
         return self._run(lifecycle.end_named(self.core, session_id, key, reason))
 
@@ -336,4 +334,3 @@ class SessionFile:
         except OSError:
             removed = False
         s._run(files.dropped(s._core, s.id, self.id, self._volume.id, removed))
-
