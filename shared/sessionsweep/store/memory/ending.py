@@ -1,0 +1,100 @@
+"""When a session ends, and the one step that ends it."""
+
+from __future__ import annotations
+
+from sessionsweep.model import books
+from sessionsweep.model.session import FLAG_TOTAL_BOOK, FLAG_USER_BOOK, FLAG_USER_QUOTA
+from sessionsweep.model.states import EndReason, ResourceState
+from sessionsweep.store.memory.state import Grave, Partition, Resource, Session, State
+
+
+def reason_due(session: Session, now: int) -> EndReason | None:
+    """Why it is over by now; None while it isn't. Too old counts before too idle."""
+    if now >= session.absolute_end():
+        return EndReason.EXPIRED
+    return EndReason.IDLE if now >= session.idle_end() else None
+
+
+def held_until(state: State, partition: Partition, now: int, hold: int) -> int:
+    """Until when idle ends are stopped here; 0: they aren't. A changed run id stops them for `hold` ms."""
+    if partition.run_id != state.run_id:
+        if partition.run_id is not None:
+            partition.held_until = max(partition.held_until, now + hold)
+        partition.run_id = state.run_id
+    return partition.held_until if partition.held_until > now else 0
+
+
+def end(
+    state: State, partition: Partition, session_id: str, session: Session, now: int, reason: str, grace: int
+) -> tuple[int, tuple[str, ...]]:
+    """Ends a live session; answers how much became owed, and the locations whose queues now hold it.
+
+    O(locations): the records stay as they are, and count as owed because their session isn't live. The caller
+    holds the partition's lock and the session's stripe.
+    """
+    more = session.more
+    del state.sessions[session_id]
+    # An end said ahead of time (a sweep of what is idle for less than its timeout) counts from now.
+    base = now
+    if reason == EndReason.IDLE:
+        base = min(now, session.idle_end()) + grace
+    elif reason == EndReason.EXPIRED:
+        base = min(now, session.absolute_end()) + grace
+    due = max(base, more.keep)
+    if more.alias:
+        partition.aliases.pop(more.alias, None)
+
+    owed = more.resources + more.streams
+    places: tuple[str, ...] = ()
+    holdings = partition.holdings.get(session_id)
+    if holdings is not None and holdings.records:
+        grave = Grave(reason, now, session.created, more.user, base, due)
+        partition.graves[session_id] = grave
+        places = tuple(holdings.places)
+        for place in places:
+            partition.queue(place).put_earlier(session_id, due)
+            if due <= now:
+                state.nudges.tell(place)
+        move_books(partition, -owed, -more.bytes_used, owed, more.bytes_used)
+    else:
+        partition.holdings.pop(session_id, None)
+
+    count = partition.counters
+    count[books.ENDED] += 1
+    count[f"{books.ENDED}:{reason}"] += 1
+    count[books.LIFETIME] += now - session.created
+    if more.flags & FLAG_USER_BOOK:
+        owe_place(partition, "user", session_id, more.user)
+    if more.flags & FLAG_TOTAL_BOOK:
+        owe_place(partition, "total", session_id, None)
+    if more.flags & FLAG_USER_QUOTA:
+        owe_place(partition, "user", session_id, more.user, "*")
+    return owed, places
+
+
+def move_books(partition: Partition, active: int, active_bytes: int, owed: int, owed_bytes: int) -> None:
+    """Adds to the books of what is active and what is owed."""
+    count = partition.counters
+    count[books.ACTIVE] += active
+    count[books.ACTIVE_BYTES] += active_bytes
+    count[books.OWED] += owed
+    count[books.OWED_BYTES] += owed_bytes
+
+
+def owe_place(partition: Partition, book: str, session_id: str, user: str | None, resource_id: str = "") -> None:
+    """Puts a place to give back, in a book elsewhere, into the outbox."""
+    partition.outbox.append("\0".join((book, session_id, user or "", resource_id)).encode())
+
+
+def due_time(resource: Resource, *, live: bool, grave: Grave | None) -> int | None:
+    """When a resource may be destroyed; None: not as things are.
+
+    In a live session only what was given up. In an ended one everything but dead letters: what was live or
+    not yet committed waits for the grace period and keep-alives, and for its own pin.
+    """
+    if resource.state is ResourceState.OWED:
+        return resource.till
+    if live or resource.state is ResourceState.DEAD:
+        return None
+    after_end = grave.due if grave is not None else 0
+    return after_end if resource.state is ResourceState.INTENT else max(after_end, resource.till)

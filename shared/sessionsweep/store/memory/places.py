@@ -1,0 +1,102 @@
+"""Books of places: a user's sessions, all sessions, and what a user's sessions hold together."""
+
+from __future__ import annotations
+
+from sessionsweep.store.memory.state import FAR, State
+from sessionsweep.store.memory.steps import Step, common_step
+from sessionsweep.store.operations import Confirm, GiveBack, IsLapsed, Members, Reserve, Reserved, ReserveQuota
+
+ALL = "*"  # every share of a session
+
+
+@common_step
+def reserve(state: State, operation: Reserve, now: int) -> Reserved:
+    """Reserves a place, if one is free. Whoever may be gone is told, never removed here."""
+    book = state.books.setdefault(operation.user, {})
+    deadline = now + operation.duration
+    mine = book.get(operation.session_id)
+    if mine is not None and mine >= FAR:
+        return Reserved(True, deadline, len(book))
+    if mine is None and len(book) >= operation.limit:
+        lapsed = [sid for sid in _in_order(book) if book[sid] <= now]
+        lasting = [sid for sid in _in_order(book) if book[sid] >= FAR]
+        reply = Reserved(False, deadline, len(book), tuple((lapsed + lasting)[: operation.suspects]))
+        _drop_empty(state, operation.user)
+        return reply
+    book[operation.session_id] = deadline
+    return Reserved(True, deadline, len(book))
+
+
+@common_step
+def confirm(state: State, operation: Confirm, now: int) -> bool:
+    """Makes a place last."""
+    book = state.books.setdefault(operation.user, {})
+    if book.get(operation.session_id, 0) < FAR:
+        book[operation.session_id] = FAR + now
+    return True
+
+
+@common_step
+def is_lapsed(state: State, operation: IsLapsed, now: int) -> bool:
+    """Whether a place may be taken away: it is confirmed, or its deadline has passed."""
+    mine = state.books.get(operation.user, {}).get(operation.session_id)
+    return mine is not None and (mine >= FAR or mine <= now)
+
+
+@common_step
+def give_back(state: State, operation: GiveBack, now: int) -> bool:
+    """Frees a place, or shares of a quota."""
+    if not operation.resource_id:
+        removed = state.books.get(operation.user, {}).pop(operation.session_id, None) is not None
+        _drop_empty(state, operation.user)
+        return removed
+    quota = state.quotas.get(operation.user or "", {})
+    if operation.resource_id == ALL:
+        shares = [share for share in quota if share.startswith(operation.session_id + " ")]
+    else:
+        shares = [f"{operation.session_id} {operation.resource_id}"]
+    found = [quota.pop(share) for share in shares if share in quota]
+    if not quota:
+        state.quotas.pop(operation.user or "", None)
+    return bool(found)
+
+
+@common_step
+def members(state: State, operation: Members, now: int) -> tuple[str, ...]:
+    """A page of a book."""
+    ordered = _in_order(state.books.get(operation.user, {}))
+    return tuple(ordered[operation.offset : operation.offset + operation.limit])
+
+
+@common_step
+def reserve_quota(state: State, operation: ReserveQuota, now: int) -> str:
+    """Reserves a share, or sets its size."""
+    quota = state.quotas.get(operation.user, {})
+    share = f"{operation.session_id} {operation.resource_id}"
+    was = quota.get(share)
+    if was is None and 0 < operation.max_resources < len(quota) + 1:
+        return "limit:resources"
+    grown = operation.size - (was or 0)
+    if 0 < operation.max_bytes < sum(quota.values()) + grown and grown > 0:
+        return "limit:bytes"
+    state.quotas.setdefault(operation.user, quota)[share] = operation.size
+    return "ok"
+
+
+def _in_order(book: dict[str, int]) -> list[str]:
+    return sorted(book, key=lambda session_id: (book[session_id], session_id))
+
+
+def _drop_empty(state: State, user: str | None) -> None:
+    if not state.books.get(user, True):
+        del state.books[user]
+
+
+STEPS: dict[type, Step] = {
+    Reserve: reserve,
+    Confirm: confirm,
+    IsLapsed: is_lapsed,
+    GiveBack: give_back,
+    Members: members,
+    ReserveQuota: reserve_quota,
+}

@@ -1,0 +1,112 @@
+"""Anti-entropy: holding one session's parts against each other, and naming every session there is."""
+
+from __future__ import annotations
+
+from sessionsweep.model import books
+from sessionsweep.model.states import EndReason, ResourceState
+from sessionsweep.store.memory.ending import move_books
+from sessionsweep.store.memory.reclaim import close_debt, requeue
+from sessionsweep.store.memory.resources import STREAM
+from sessionsweep.store.memory.state import Grave, Holdings, Partition, Session, Sightings, State
+from sessionsweep.store.memory.steps import Step, partition_step, session_step
+from sessionsweep.store.operations import Mend, Mended, ScanSessions, Sight
+
+MOST_SCANS = 4  # passes that may be under way at once
+
+
+@session_step
+def mend(state: State, partition: Partition, operation: Mend, now: int) -> Mended:
+    """Repairs one session. In memory nothing gets lost, so this finds work only after a fault of ours."""
+    session_id = operation.session_id
+    session = state.sessions.get(session_id)
+    if session is not None:
+        return Mended(_mend_live(partition, session_id, session, operation.width, now))
+    holdings = partition.holdings.get(session_id)
+    grave = partition.grave(session_id, now)
+    if holdings is None or not holdings.records:
+        partition.holdings.pop(session_id, None)
+        if grave is None or grave.expires:
+            return Mended("")
+        close_debt(partition, session_id, operation.retention, now)
+        return Mended("closed")
+    if grave is None:
+        _bury(partition, session_id, holdings, now, operation.grace)
+    missing = False
+    for place in holdings.places:
+        if session_id not in partition.queue(place).times:
+            missing = requeue(state, partition, session_id, place, now) > 0 or missing
+    if grave is None:
+        return Mended("buried")
+    return Mended("requeued" if missing else "")
+
+
+def _mend_live(partition: Partition, session_id: str, session: Session, width: int, now: int) -> str:
+    slot = partition.wheel.slots.get(session.filed)
+    if slot is not None and slot.ids:
+        return ""
+    session.filed = partition.wheel.file(session_id, max(now, session.due()), width)
+    return "refiled"
+
+
+def _bury(partition: Partition, session_id: str, holdings: Holdings, now: int, grace: int) -> None:
+    """The session vanished without an end: what it owned is owed, after a grace."""
+    partition.graves[session_id] = Grave(EndReason.LOST, now, 0, None, now + grace, now + grace)
+    number = size = 0
+    for resource in holdings.records.values():
+        if resource.state in (ResourceState.INTENT, ResourceState.LIVE):
+            number += 1
+            size += 0 if resource.kind == STREAM else resource.size
+            if resource.till < now + grace:
+                resource.state, resource.till = ResourceState.OWED, now + grace
+    move_books(partition, -number, -size, number, size)
+    partition.counters[books.ENDED] += 1
+    partition.counters[f"{books.ENDED}:{EndReason.LOST}"] += 1
+
+
+@partition_step
+def scan_sessions(state: State, partition: Partition, operation: ScanSessions, now: int) -> tuple[int, tuple[str, ...]]:
+    """A slice of all ids. The first call notes them all, so that ids that come and go shift nothing.
+
+    The cursor is (number of the scan) × 2³² + place. A cursor of a scan that is forgotten answers the end.
+    """
+    number, place = divmod(operation.cursor, 2**32)
+    if operation.cursor == 0:
+        partition.forget(now)
+        live = {sid for sid in list(state.sessions) if sid.startswith(partition.name)}
+        ids = sorted(live | partition.holdings.keys() | partition.graves.keys())
+        number = max(partition.scans, default=0) + 1
+        if len(partition.scans) >= MOST_SCANS:
+            del partition.scans[min(partition.scans)]
+        partition.scans[number] = ids
+    ids = partition.scans.get(number, [])
+    following = place + max(1, operation.count)
+    if following < len(ids):
+        return number * 2**32 + following, tuple(ids[place:following])
+    partition.scans.pop(number, None)
+    return 0, tuple(ids[place:])
+
+
+@partition_step
+def sight(state: State, partition: Partition, operation: Sight, now: int) -> tuple[bool, ...]:
+    """Notes orphan candidates, and says which are old acquaintances."""
+    for lapsed in [key for key, seen in partition.sightings.items() if seen.expires <= now]:
+        del partition.sightings[lapsed]
+    key = (operation.volume, operation.run_id)
+    seen = partition.sightings.get(key) or Sightings()
+    for name in operation.forget:
+        seen.first.pop(name, None)
+    known: list[bool] = []
+    for name in operation.names:
+        first = seen.first.get(name)
+        known.append(first is not None and now - first >= operation.age)
+        if first is None and len(seen.first) <= operation.cap:
+            seen.first[name] = now
+    if seen.first:
+        seen.expires = now + operation.ttl
+        partition.sightings[key] = seen
+    else:
+        partition.sightings.pop(key, None)
+    return tuple(known)
+
+
+STEPS: dict[type, Step] = {Mend: mend, ScanSessions: scan_sessions, Sight: sight}
