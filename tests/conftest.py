@@ -6,10 +6,13 @@ import contextlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sessionsweep_workers.devstack.server import EmbeddedServer
+from support.nodes import Node
 
 # A version matrix runs the same tests with TEST_REDIS_SERVER=/path/to/another/redis-server.
 BINARY = os.environ.get("TEST_REDIS_SERVER")
@@ -48,3 +51,22 @@ def own_server() -> Iterator[Callable[..., EmbeddedServer]]:
             return stack.enter_context(server)
 
         yield make
+
+
+@pytest.fixture
+def make_node(redis_url: str, namespace: str, tmp_path: Path) -> Iterator[Callable[..., Node]]:
+    """Makes nodes of one deployment, on the shared server unless `url=` names another."""
+    with contextlib.ExitStack() as stack:
+
+        def make(name: str = "a", url: str | None = None, **settings: Any) -> Node:
+            node = Node(url or redis_url, settings.pop("namespace", namespace), tmp_path, name, **settings)
+            stack.callback(node.close)
+            return node
+
+        yield make
+
+
+@pytest.fixture
+def node(make_node: Callable[..., Node]) -> Node:
+    """The only node of a deployment."""
+    return make_node()

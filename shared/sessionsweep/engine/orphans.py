@@ -162,9 +162,10 @@ class Orphans:
         for found in candidates:
             by_partition.setdefault(partition_of(found.session_id), []).append(found)
         for partition, files in by_partition.items():
-            names = tuple(f"{f.session_id}/{f.resource_id}:{f.inode}" for f in files)
-            ttl = ms(self._core.settings.orphan_interval) * 3 + self._core.grace
-            sight = op.Sight(partition, permit.volume.id, permit.run_id, names, self._core.grace, scan.cap, ttl)
+            names = tuple(_name(found) for found in files)
+            sight = op.Sight(
+                partition, permit.volume.id, permit.run_id, names, self._core.grace, scan.cap, self._sighting_ttl
+            )
             seen_before = self._store.execute(sight)
             if not all(seen_before):
                 result.confirm_in = self._core.grace / 1000
@@ -177,24 +178,31 @@ class Orphans:
                 result.would_destroy += len(again)
                 continue
             if self._trust.still(permit):
-                self._destroy(permit.volume, partition, again, result)
+                self._destroy(permit, partition, again, result)
 
-    def _destroy(self, volume: Volume, partition: str, files: Sequence[Sighting], result: OrphanResult) -> None:
+    def _destroy(self, permit: Permit, partition: str, files: Sequence[Sighting], result: OrphanResult) -> None:
         freed = destroyed = 0
         # asked again right before: what was restored or registered since is spared
         questions = [op.Owned(f.session_id, (f.resource_id,)) for f in files]
         for found, answer in zip(files, self._store.execute_many(questions), strict=True):
             if isinstance(answer, StoreError) or answer.session == "live" or any(answer.present):
                 continue
-            removal = volume.destroy_orphan(found)
+            removal = permit.volume.destroy_orphan(found)
             if removal.outcome is Outcome.DELETED:
                 destroyed += 1
                 freed += found.size
                 log.warning("orphan destroyed", extra={"session": found.session_id, "resource": found.resource_id})
+        done = tuple(_name(found) for found in files)
+        ttl = self._sighting_ttl
+        self._store.execute(op.Sight(partition, permit.volume.id, permit.run_id, (), 0, 0, ttl, forget=done))
         result.destroyed += destroyed
         result.bytes += freed
         if destroyed:
             self._store.execute(op.Count(partition, {"orphans": destroyed, "b_orphans": freed}))
+
+    @property
+    def _sighting_ttl(self) -> int:
+        return ms(self._core.settings.orphan_interval) * 3 + self._core.grace
 
     def _whole_walk(self, volume: Volume, scan: Scan) -> None:
         allowed = scan.allowed
@@ -221,3 +229,7 @@ class Orphans:
 
     def _save(self, volume: Volume, scan: Scan) -> None:
         self._store.execute(op.TablePut("scans", volume.id, json.dumps(asdict(scan))))
+
+
+def _name(found: Sighting) -> str:
+    return f"{found.session_id}/{found.resource_id}:{found.inode}"

@@ -51,7 +51,7 @@ class ReclaimResult(Result):
 
 @dataclass
 class OrphanResult(Result):
-    """`files`: looked at; `candidates`: owner-less; `destroyed`: seen twice and removed; `readopted`: registered again."""
+    """`files`: looked at; `candidates`: owner-less; `destroyed`: seen twice, removed; `readopted`: registered again."""
 
     files: int = 0
     candidates: int = 0

@@ -33,7 +33,7 @@ class Sweep:
     def run_once(
         self, now: int = 0, *, budget: float = 20.0, effort: float = 0.5, stop: threading.Event | None = None
     ) -> SweepResult:
-        """Ends everything due by `now` (ms of the store's clock; 0: its present; a later time than that changes nothing).
+        """Ends everything due by `now` (ms of the store's clock; 0, or a time to come: its present).
 
         Args:
             budget: seconds after which the pass stops with `more`.

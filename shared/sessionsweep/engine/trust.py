@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sessionsweep.deployment import Core
@@ -37,9 +38,10 @@ class Permit:
 class Trust:
     """The checks of one process. Keeps only what it last saw of the clock."""
 
-    def __init__(self, core: Core, store: Store) -> None:
+    def __init__(self, core: Core, store: Store, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._core = core
         self._store = store
+        self._monotonic = monotonic
         self._last: tuple[str, int, float] | None = None  # run id, server's ms, our monotonic clock
 
     def permit(self, volume: Volume) -> Permit:
@@ -73,8 +75,8 @@ class Trust:
             self._hold(
                 ALL,
                 "rolled-back",
-                f"the store's time mark is {(seen - mark) // 1000} s behind volume {volume.name!r}: an old snapshot was "
-                "loaded. Sessions created since are unknown to it, and tokens logged out since live again. If this is "
+                f"the store's time mark is {(seen - mark) // 1000} s behind volume {volume.name!r}: an old snapshot "
+                "was loaded. Sessions created since are unknown to it, and tokens logged out since live again. If this is "
                 "meant: sessionsweep holds lift all; to end every session: sessionsweep users end --all",
             )
         return Permit(volume, facts.run_id)
@@ -115,7 +117,7 @@ class Trust:
                 self._hold_idle(
                     "restarted", "the server restarted or failed over and may have forgotten touches", facts
                 )
-        last, clock = self._last, time.monotonic()
+        last, clock = self._last, self._monotonic()
         self._last = (facts.run_id, facts.now, clock)
         if last is not None and last[0] == facts.run_id:
             jump = (facts.now - last[1]) - (clock - last[2]) * 1000
@@ -137,7 +139,9 @@ class Trust:
         duration = self._core.hold
         for number in range(self._core.settings.partitions):
             self._store.execute(op.HoldIdle(partition_name(number), duration))
-        text = f"{what}: idle ends and orphan destruction wait {duration / 1000:.0f} s, so that live clients are seen again"
+        text = (
+            f"{what}: idle ends and orphan destruction wait {duration / 1000:.0f} s for live clients to be seen again"
+        )
         hold = Hold(IDLE, reason, text, facts.now, self._core.settings.node, facts.now + duration)
         self._store.execute(op.TablePut("holds", IDLE, hold.encode()))
         log.warning("idle ends held", extra={"reason": reason, "seconds": duration / 1000})

@@ -26,7 +26,7 @@ def process_location(process: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ResourceRecord:
-    """One resource's record. Times are milliseconds of the server's clock, `size` is bytes (reserved ones for an intent)."""
+    """One resource's record. Times are milliseconds of the server's clock; `size`: bytes (an intent's: reserved)."""
 
     resource_id: str
     state: ResourceState
@@ -41,4 +41,5 @@ class ResourceRecord:
     error: str = ""
 
     def __str__(self) -> str:
-        return f"{KIND_NAMES.get(self.kind, self.kind)} {self.resource_id} ({self.purpose or 'no purpose'}, {self.size} bytes)"
+        kind = KIND_NAMES.get(self.kind, self.kind)
+        return f"{kind} {self.resource_id} ({self.purpose or 'no purpose'}, {self.size} bytes)"

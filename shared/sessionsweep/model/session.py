@@ -80,7 +80,7 @@ def new_secret() -> str:
 
 
 def mac_of(secret: str, session_id: str, key: bytes) -> bytes:
-    """The keyed hash that the store holds instead of the secret: HMAC-SHA-256 cut to 128 bits (RFC 2104, ASVS 11.5.1)."""
+    """What the store holds instead of the secret: HMAC-SHA-256 (RFC 2104), cut to 128 bits (ASVS 11.5.1)."""
     return hmac.digest(key, f"{session_id}.{secret}".encode(), "sha256")[:MAC_BYTES]
 
 

@@ -64,7 +64,7 @@ class Mounts:
             try:
                 volume = yield from self._mount_one(spec)
             except VolumeError as problem:
-                log.error("volume not mounted", extra={"volume": spec.name, "problem": str(problem)})
+                log.warning("volume not mounted", extra={"volume": spec.name, "problem": str(problem)})
                 problems.append(problem)
             else:
                 with self._lock:
@@ -113,8 +113,8 @@ class Mounts:
         if marker is None:
             if known is not None:
                 text = (
-                    f"{spec.path} has no marker, but node {self.node} has mounted a volume {spec.name!r} before: is the "
-                    f"disk mounted? If it is gone for good: sessionsweep volumes forget {known}"
+                    f"{spec.path} has no marker, but node {self.node} has mounted a volume {spec.name!r} before: is "
+                    f"the disk mounted? If it is gone for good: sessionsweep volumes forget {known}"
                 )
                 yield from put_hold(mount_scope(self.node, spec.name), "marker-missing", text, self.node)
                 raise VolumeUntrustedError("marker-missing", text)

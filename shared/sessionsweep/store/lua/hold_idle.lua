@@ -1,13 +1,17 @@
---[[ Stops idle ends in a partition for a while; never shortens what stands.
+--[[ Stops idle ends in a partition for a while, never shortening what stands; or lets them go on.
 KEYS
   1 held      hash
 ARGV
-  1 duration  ms from now
-RETURNS until when, ms
+  1 duration  ms from now; 0: idle ends go on
+RETURNS until when, ms; 0: not held
 ]]
 local held = KEYS[1]
 local duration = tonumber(ARGV[1])
 --@include clock
+if duration == 0 then
+  redis.call('HSET', held, 'until', 0)
+  return 0
+end
 local till = math.max(tonumber(redis.call('HGET', held, 'until') or '0'), now + duration)
 redis.call('HSET', held, 'until', string.format('%.0f', till))
 return till
