@@ -178,6 +178,7 @@ class EndSession(Operation[Ended]):
     """Ends a session, atomically: record gone, tombstone and queue entries made if it owned anything.
 
     `only_due`: only if it is idle or too old, and then for that reason. Answers from the tombstone if already ended.
+    `idle_for` (with `only_due`): idle means untouched for so long, in place of the session's own idle timeout.
     """
 
     session_id: str
@@ -185,6 +186,7 @@ class EndSession(Operation[Ended]):
     only_due: bool = False
     grace: int = 0
     hold: int = 0
+    idle_for: int = 0
     repeatable: ClassVar[bool] = True
 
 
@@ -478,7 +480,7 @@ class OutboxDone(Operation[int]):
 
 @dataclass(frozen=True, slots=True)
 class HoldIdle(Operation[int]):
-    """Stops idle ends in a partition for `duration` from now (never shortens). Answers until when."""
+    """Stops idle ends in a partition for `duration` from now (never shortens); 0 lifts. Answers until when (0: lifted)."""
 
     partition: str
     duration: int

@@ -198,11 +198,11 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         "open",
     ),
     op.PeekSession: Wire(
-        _peeked, lambda o, k: [k.session(o.session_id), k.tombstone(o.session_id), k.resources(o.session_id)], script="peek"
+        _peeked,
+        lambda o, k: [k.session(o.session_id), k.tombstone(o.session_id), k.resources(o.session_id)],
+        script="peek",
     ),
-    op.FindAlias: Wire(
-        lambda _, r: _text(r) or None, lambda o, k: [k.alias(o.partition, o.alias)], command=("GET",)
-    ),
+    op.FindAlias: Wire(lambda _, r: _text(r) or None, lambda o, k: [k.alias(o.partition, o.alias)], command=("GET",)),
     op.RotateSession: Wire(
         _opened,
         lambda o, k: [k.session(o.session_id)],
@@ -222,15 +222,11 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         lambda o: [-1 if o.idle is None else o.idle, -1 if o.max is None else o.max, o.width],
         "extend",
     ),
-    op.SaveData: Wire(
-        _opened, lambda o, k: [k.session(o.session_id)], lambda o: [encode_changes(o.changes)], "save"
-    ),
+    op.SaveData: Wire(_opened, lambda o, k: [k.session(o.session_id)], lambda o: [encode_changes(o.changes)], "save"),
     op.EndSession: Wire(
-        lambda _, r: op.Ended(
-            bool(r[0]), _text(r[1]) or None, r[2], tuple(_text(p) for p in r[3]), r[4], bool(r[5])
-        ),
+        lambda _, r: op.Ended(bool(r[0]), _text(r[1]) or None, r[2], tuple(_text(p) for p in r[3]), r[4], bool(r[5])),
         lambda o, k: [k.session(o.session_id)],
-        lambda o: [o.reason, int(o.only_due), o.grace, o.hold],
+        lambda o: [o.reason, int(o.only_due), o.grace, o.hold, o.idle_for],
         "end",
     ),
     op.Defer: Wire(
@@ -269,9 +265,7 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         lambda o: [o.resource_id, o.size, o.intent_timeout, o.max_bytes],
         "grow",
     ),
-    op.Commit: Wire(
-        _registered, lambda o, k: [k.session(o.session_id)], lambda o: [o.resource_id, o.size], "commit"
-    ),
+    op.Commit: Wire(_registered, lambda o, k: [k.session(o.session_id)], lambda o: [o.resource_id, o.size], "commit"),
     op.Release: Wire(_flag, lambda o, k: [k.session(o.session_id)], lambda o: [o.resource_id], "release"),
     op.UseResource: Wire(
         lambda o, r: decode_resource(o.resource_id, r[0], _lines(r[1])) if r else None,
@@ -299,19 +293,13 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         script="queues",
     ),
     op.SweepStep: Wire(
-        lambda _, r: op.Swept(
-            r[0], r[1], r[2], r[3], bool(r[4]), r[5], r[6], int(r[7]), tuple(_text(w) for w in r[8])
-        ),
+        lambda _, r: op.Swept(r[0], r[1], r[2], r[3], bool(r[4]), r[5], r[6], int(r[7]), tuple(_text(w) for w in r[8])),
         lambda o, k: [k.wheel(o.partition)],
         lambda o: [o.width, o.grace, o.hold, o.limit, o.bound, int(o.observe)],
         "sweep",
     ),
-    op.OverdueIntents: Wire(
-        _same, lambda o, k: [k.intents(o.partition)], lambda o: [o.limit, o.bound], "overdue"
-    ),
-    op.OutboxRead: Wire(
-        _outbox, lambda o, k: [k.outbox(o.partition)], lambda o: [0, o.limit - 1], command=("LRANGE",)
-    ),
+    op.OverdueIntents: Wire(_same, lambda o, k: [k.intents(o.partition)], lambda o: [o.limit, o.bound], "overdue"),
+    op.OutboxRead: Wire(_outbox, lambda o, k: [k.outbox(o.partition)], lambda o: [0, o.limit - 1], command=("LRANGE",)),
     op.OutboxDone: Wire(
         _same,
         lambda o, k: [k.outbox(o.partition)],
@@ -396,9 +384,7 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         "table_put",
     ),
     op.TableDrop: Wire(_flag, lambda o, k: [k.globals(o.name)], lambda o: [o.row], command=("HDEL",)),
-    op.TakeLease: Wire(
-        _flag, lambda o, k: [k.globals(f"l:{o.name}")], lambda o: [o.token, o.duration], "take_lease"
-    ),
+    op.TakeLease: Wire(_flag, lambda o, k: [k.globals(f"l:{o.name}")], lambda o: [o.token, o.duration], "take_lease"),
     op.DropLease: Wire(_flag, lambda o, k: [k.globals(f"l:{o.name}")], lambda o: [o.token], "drop_lease"),
     op.Counters: Wire(
         lambda _, r: {name: int(n) for name, n in _pairs(r).items()},
