@@ -122,12 +122,8 @@ class Settings(BaseSettings):
     cleanup_interval: PositiveDuration = Field(
         60.0, description="How often ended sessions are swept and their resources reclaimed."
     )
-    orphan_interval: PositiveDuration = Field(
-        3600.0, description="How often volumes are searched for orphans."
-    )
-    orphan_min_age: Duration = Field(
-        3600.0, description="Files younger than this are never taken for orphans."
-    )
+    orphan_interval: PositiveDuration = Field(3600.0, description="How often volumes are searched for orphans.")
+    orphan_min_age: Duration = Field(3600.0, description="Files younger than this are never taken for orphans.")
     hold: Annotated[Duration, DefaultText("`IDLE_TIMEOUT`")] = Field(
         default_factory=lambda data: data["idle_timeout"],
         description="How long idle ends and orphan deletion stop after the server restarted or its clock "
@@ -143,15 +139,11 @@ class Settings(BaseSettings):
         20, description="Open streams a session may have, 1 to 1000; streams are refused, never evicted."
     )
     max_sessions: Count = Field(0, description="Live sessions in all; 0 = no limit.")
-    max_sessions_per_user: Count = Field(
-        0, description="Live sessions of one user (ASVS 7.1.2); 0 = no limit."
-    )
+    max_sessions_per_user: Count = Field(0, description="Live sessions of one user (ASVS 7.1.2); 0 = no limit.")
     on_user_limit: Literal["refuse", "end-oldest"] = Field(
         "refuse", description="At `MAX_SESSIONS_PER_USER`: `refuse` the new session or `end-oldest`."
     )
-    max_resources_per_user: Count = Field(
-        0, description="Resources all sessions of a user own; 0 = no limit."
-    )
+    max_resources_per_user: Count = Field(0, description="Resources all sessions of a user own; 0 = no limit.")
     max_bytes_per_user: Size = Field(0, description="Bytes all sessions of a user take; 0 = no limit.")
     client_binding: Literal["off", "log", "subnet", "strict"] = Field(
         "log",
@@ -184,11 +176,11 @@ class Settings(BaseSettings):
         1,
         description="Slices of the keyspace for new sessions, 1 to 256; more than 1 only for Redis Cluster.",
     )
-    sweeper: Annotated[
-        Literal["workers", "in-process"], DefaultText("`workers`; `in-process` for `memory://`")
-    ] = Field(
-        default_factory=lambda data: "in-process" if data["redis_url"] == "memory://" else "workers",
-        description="Who sweeps and reclaims: Celery `workers`, or a thread of each web process.",
+    sweeper: Annotated[Literal["workers", "in-process"], DefaultText("`workers`; `in-process` for `memory://`")] = (
+        Field(
+            default_factory=lambda data: "in-process" if data["redis_url"] == "memory://" else "workers",
+            description="Who sweeps and reclaims: Celery `workers`, or a thread of each web process.",
+        )
     )
     mode: Literal["enforce", "observe"] = Field(
         "enforce",
@@ -231,9 +223,7 @@ class Settings(BaseSettings):
         if fault is not None:  # raised outside `except`: pydantic's error holds the raw values, secrets too
             raise ConfigurationError(fault)
         for name in type(self).model_fields:
-            self._sources[name] = (
-                "argument" if name in values else "environment" if name in environment else "default"
-            )
+            self._sources[name] = "argument" if name in values else "environment" if name in environment else "default"
         for name in ("secret_key", "admin_token"):
             file = f"{name}_file"
             if getattr(self, file):
@@ -332,9 +322,7 @@ class Settings(BaseSettings):
             ConfigurationError: a value is impossible.
         """
         taken = {
-            name: value
-            for name, value in values.items()
-            if name not in self._sources or not self.is_explicit(name)
+            name: value for name, value in values.items() if name not in self._sources or not self.is_explicit(name)
         }
         # The key of a memory store is a default, and random: it must stay the one that has signed already.
         kept = {

@@ -56,9 +56,7 @@ def parse_redis_url(value: object) -> str:
     shown = repr(redact_url(value))
     parts = _split(value, shown)
     if parts.scheme in ("redis+sentinel", "redis+cluster"):
-        raise ValueError(
-            f"{shown}: {parts.scheme}:// is not yet supported; give one server as redis:// or rediss://"
-        )
+        raise ValueError(f"{shown}: {parts.scheme}:// is not yet supported; give one server as redis:// or rediss://")
     if parts.scheme not in ("redis", "rediss", "unix", "memory"):
         raise ValueError(f"{shown} has an unknown scheme; use redis://, rediss://, unix:// or memory://")
     if parts.scheme == "memory":
@@ -66,15 +64,11 @@ def parse_redis_url(value: object) -> str:
             raise ValueError(f"{shown}: nothing may follow memory://; it names this process's own memory")
     elif parts.scheme == "unix":
         if not parts.path.startswith("/"):
-            raise ValueError(
-                f"{shown} lacks the socket's absolute path; write unix:///run/redis/redis.sock?db=0"
-            )
+            raise ValueError(f"{shown} lacks the socket's absolute path; write unix:///run/redis/redis.sock?db=0")
     elif not parts.hostname:
         raise ValueError(f"{shown} lacks a host; write {parts.scheme}://host:6379/0")
     elif not re.fullmatch(r"/?|/\d+", parts.path):
-        raise ValueError(
-            f"{shown}: {parts.path!r} is not a database number; write {parts.scheme}://host:6379/0"
-        )
+        raise ValueError(f"{shown}: {parts.path!r} is not a database number; write {parts.scheme}://host:6379/0")
     _verified_tls(parts.scheme, parts.query, shown)
     return value
 
@@ -85,9 +79,7 @@ def parse_broker_url(value: object) -> str | None:
         return None
     if not isinstance(value, str) or not re.match(r"[a-z][a-z0-9+.-]*://", value):
         shown = repr(redact_url(value)) if isinstance(value, str) else f"a {type(value).__name__}"
-        raise ValueError(
-            f"{shown} is not a broker URL; write redis://host:6379/1 or amqp://user:password@host//"
-        )
+        raise ValueError(f"{shown} is not a broker URL; write redis://host:6379/1 or amqp://user:password@host//")
     shown = repr(redact_url(value))
     parts = _split(value, shown)
     _verified_tls(parts.scheme, parts.query, shown)
@@ -121,21 +113,16 @@ def _split(url: str, shown: str) -> _Url:
         # The parser's own message may quote a piece of the password, so it is not chained.
         parts = None
     if parts is None:
-        raise ValueError(
-            f"{shown} can't be parsed; percent-encode special characters in its user and password"
-        )
+        raise ValueError(f"{shown} can't be parsed; percent-encode special characters in its user and password")
     if parts.fragment:
         raise ValueError(f"{shown} contains a #; write it as %23")
     return _Url(parts.scheme, parts.hostname, parts.path, parts.query)
 
 
 def _verified_tls(scheme: str, query: str, shown: str) -> None:
-    if scheme == "rediss" and re.search(
-        r"(?:^|&)ssl_cert_reqs=(?:cert_)?(?:none|optional)(?:&|$)", query.lower()
-    ):
+    if scheme == "rediss" and re.search(r"(?:^|&)ssl_cert_reqs=(?:cert_)?(?:none|optional)(?:&|$)", query.lower()):
         raise ValueError(
-            f"{shown} switches off TLS verification (ASVS 12.3); "
-            "name your authority with ssl_ca_certs=/path instead"
+            f"{shown} switches off TLS verification (ASVS 12.3); name your authority with ssl_ca_certs=/path instead"
         )
 
 
@@ -154,9 +141,7 @@ def parse_volumes(value: object) -> tuple[VolumeSpec, ...]:
         specs = []
         for item in value:
             if not isinstance(item, VolumeSpec):
-                raise ValueError(
-                    f"{item!r} is not a VolumeSpec; write 'name=/path' or VolumeSpec('name', '/path')"
-                )
+                raise ValueError(f"{item!r} is not a VolumeSpec; write 'name=/path' or VolumeSpec('name', '/path')")
             specs.append(item)
     else:
         raise ValueError(f"{value!r} is not a list of volumes; write name=/path,other=/path?ephemeral")
@@ -185,14 +170,10 @@ def _check_volume(spec: VolumeSpec, others: Iterable[VolumeSpec]) -> VolumeSpec:
     if not spec.path.startswith("/"):
         raise ValueError(f"{spec.path!r} of volume {spec.name} is not absolute; begin it with /")
     if ".." in spec.path.split("/") or re.search(r"[,?\x00-\x1f\x7f]", spec.path):
-        raise ValueError(
-            f"{spec.path!r} of volume {spec.name} may not contain '..', ',', '?' or control characters"
-        )
+        raise ValueError(f"{spec.path!r} of volume {spec.name} may not contain '..', ',', '?' or control characters")
     path = "/" + normpath(spec.path).lstrip("/")
     if path == "/":
-        raise ValueError(
-            f"volume {spec.name} can't be the whole file system '/'; give it a folder of its own"
-        )
+        raise ValueError(f"volume {spec.name} can't be the whole file system '/'; give it a folder of its own")
     for other in others:
         if other.name == spec.name:
             raise ValueError(f"the name {spec.name!r} stands twice ({other.path} and {path}); rename one")
@@ -215,9 +196,7 @@ def parse_proxies(value: object) -> tuple[Network, ...] | None:
             return ()
         value = [item for item in map(str.strip, value.split(",")) if item]
     if not isinstance(value, Iterable):
-        raise ValueError(
-            f"{value!r} is not a list of proxies; write addresses, networks (10.0.0.0/8) or none"
-        )
+        raise ValueError(f"{value!r} is not a list of proxies; write addresses, networks (10.0.0.0/8) or none")
     return tuple(_network(item) for item in value)
 
 

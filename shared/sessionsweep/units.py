@@ -58,8 +58,7 @@ def _duration_text(text: str) -> float:
     match = _DURATION.match(stripped) if stripped else None
     if match is None:
         raise ValueError(
-            f"{text!r} is not a duration; write seconds (900) or w, d, h, m, s, ms, "
-            "largest first (15m, 1h30m, 500ms)"
+            f"{text!r} is not a duration; write seconds (900) or w, d, h, m, s, ms, largest first (15m, 1h30m, 500ms)"
         )
     return math.fsum(float(number) * _SECONDS[unit] for unit, number in match.groupdict().items() if number)
 
@@ -77,9 +76,7 @@ def parse_size(value: object) -> int:
     else:
         raise ValueError(f"{value!r} is not a size; write bytes (1048576) or units (100MB, 1.5GiB)")
     if not 0 <= size <= MAX_SIZE:
-        raise ValueError(
-            f"{value!r} is not between 0 and {MAX_SIZE} bytes; write bytes or units (100MB, 1.5GiB)"
-        )
+        raise ValueError(f"{value!r} is not between 0 and {MAX_SIZE} bytes; write bytes or units (100MB, 1.5GiB)")
     return size
 
 
@@ -88,8 +85,7 @@ def _size_text(text: str) -> int:
     factor = _BYTES.get(match["unit"].lower()) if match else None
     if match is None or factor is None:
         raise ValueError(
-            f"{text!r} is not a size; write bytes or kB, MB, GB, TB (powers of 1000), "
-            "KiB, MiB, GiB, TiB (of 1024)"
+            f"{text!r} is not a size; write bytes or kB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (of 1024)"
         )
     part: str = match["part"] or ""
     size: int

@@ -46,9 +46,7 @@ def test_no_other_suffix_is_taken(suffix: str) -> None:
     assert repr(suffix) in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "suffix", [".", "..", ".WAV", "wav", ".tar.gz", "./x", ".a\n", ".123456789", ".é", ".٣", ". "]
-)
+@pytest.mark.parametrize("suffix", [".", "..", ".WAV", "wav", ".tar.gz", "./x", ".a\n", ".123456789", ".é", ".٣", ". "])
 def test_hostile_suffixes_are_refused(suffix: str) -> None:
     with pytest.raises(ValueError, match="suffix"):
         ids.new_resource_id(suffix)

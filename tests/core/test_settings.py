@@ -137,9 +137,7 @@ def test_every_fault_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
     lines = refused(idle_timeout="15x", partitions=0).splitlines()
     assert len(lines) == 3
     assert any(line.startswith("SESSIONSWEEP_GRACE_PERIOD: 'soon'") for line in lines)
-    assert any(
-        line.startswith("SESSIONSWEEP_IDLE_TIMEOUT (here the argument idle_timeout): '15x'") for line in lines
-    )
+    assert any(line.startswith("SESSIONSWEEP_IDLE_TIMEOUT (here the argument idle_timeout): '15x'") for line in lines)
     assert any("SESSIONSWEEP_PARTITIONS" in line and "at least 1" in line for line in lines)
 
 
@@ -175,9 +173,7 @@ def test_durations_that_must_not_be_zero(name: str) -> None:
     assert getattr(settings(**{name: "500ms"}), name) == 0.5
 
 
-@pytest.mark.parametrize(
-    "name", ["max_duration", "grace_period", "orphan_min_age", "hold", "tombstone_retention"]
-)
+@pytest.mark.parametrize("name", ["max_duration", "grace_period", "orphan_min_age", "hold", "tombstone_retention"])
 def test_durations_that_may_be_zero(name: str) -> None:
     assert getattr(settings(**{name: "0"}), name) == 0.0
 
@@ -215,9 +211,7 @@ def test_counts_within_their_bounds(name: str, low: int, high: int) -> None:
 
 @pytest.mark.parametrize("value", ["many", "1.5", 1.5, True, None, "1e3"])
 def test_what_is_no_count_is_named(value: object) -> None:
-    assert f"SESSIONSWEEP_MAX_SESSIONS (here the argument max_sessions): {value!r}" in refused(
-        max_sessions=value
-    )
+    assert f"SESSIONSWEEP_MAX_SESSIONS (here the argument max_sessions): {value!r}" in refused(max_sessions=value)
 
 
 def test_what_is_no_size_is_named() -> None:
@@ -305,10 +299,7 @@ def test_no_message_about_a_url_shows_its_password(url: str) -> None:
 
 def test_the_broker_is_the_store_by_default() -> None:
     assert settings(redis_url="rediss://db/3").broker_url == "rediss://db/3"
-    assert (
-        settings(redis_url="unix:///run/r.sock?db=3").broker_url
-        == "redis+socket:///run/r.sock?virtual_host=3"
-    )
+    assert settings(redis_url="unix:///run/r.sock?db=3").broker_url == "redis+socket:///run/r.sock?virtual_host=3"
     assert settings(broker_url="amqp://rabbit//").require_broker_url() == "amqp://rabbit//"
 
 
@@ -362,9 +353,7 @@ def test_a_bad_key_is_refused_unseen_with_the_command_that_makes_one(key: object
 
 def test_the_printed_command_makes_a_good_key() -> None:
     command = refused(secret_key="short").partition("make one: ")[2]
-    made = subprocess.run(
-        command, shell=True, capture_output=True, text=True, check=True, timeout=60
-    ).stdout.strip()
+    made = subprocess.run(command, shell=True, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
     assert settings(secret_key=made).signing_keys == (made.encode(),)
 
 
