@@ -124,9 +124,7 @@ def test_a_bad_directive_fails_with_the_servers_own_words() -> None:
     server.stop()
 
 
-def test_without_any_server_the_error_says_how_to_get_one(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_any_server_the_error_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     old = tmp_path / "redis-server"
     old.write_text("#!/bin/sh\necho Redis server v=5.0.14 sha=0\n")
     old.chmod(0o755)

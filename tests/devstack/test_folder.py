@@ -41,9 +41,7 @@ def test_it_waits_for_the_last_processes_of_a_killed_stack(tmp_path: Path) -> No
 
 
 def test_it_is_refused_while_a_process_of_a_killed_stack_lives_on(tmp_path: Path) -> None:
-    holder = subprocess.run(
-        [sys.executable, "-c", HOLDER, str(tmp_path), "60"], stdout=subprocess.PIPE, check=False
-    )
+    holder = subprocess.run([sys.executable, "-c", HOLDER, str(tmp_path), "60"], stdout=subprocess.PIPE, check=False)
     child = int(holder.stdout)
     try:
         with pytest.raises(ConfigurationError, match="in use"):

@@ -241,9 +241,7 @@ def test_on_a_terminal_names_are_coloured_and_control_characters_shown(tmp_path:
     evil = "import time\nprint('\\x1b[2Jup\\u009b'); print('up', flush=True); time.sleep(600)"
     master, slave = pty.openpty()
     specs = json.dumps([program("evil", evil), program("longer-name", SLEEPER)])
-    with subprocess.Popen(
-        [sys.executable, str(PROGRAM), specs, str(tmp_path / "state")], stdout=slave
-    ) as child:
+    with subprocess.Popen([sys.executable, str(PROGRAM), specs, str(tmp_path / "state")], stdout=slave) as child:
         os.close(slave)
         seen = b""
         try:

@@ -138,17 +138,13 @@ class LocalProcess:
 
         def check() -> bool:
             if not self.running:
-                raise RuntimeError(
-                    f"{self.name} ended with {self.returncode} before it was ready:\n{self.tail()}"
-                )
+                raise RuntimeError(f"{self.name} ended with {self.returncode} before it was ready:\n{self.tail()}")
             return self._is_ready()
 
         try:
             wait_until(check, self.ready_timeout)
         except TimeoutError:
-            raise TimeoutError(
-                f"{self.name} wasn't ready within {self.ready_timeout:g} s:\n{self.tail()}"
-            ) from None
+            raise TimeoutError(f"{self.name} wasn't ready within {self.ready_timeout:g} s:\n{self.tail()}") from None
 
     def _is_ready(self) -> bool:
         if self.ready_when is None:
@@ -157,9 +153,7 @@ class LocalProcess:
             return re.search(_pattern(self.ready_when), self.logs(since_start=True)) is not None
         return self.ready_when()
 
-    def wait_for_log(
-        self, what: str | re.Pattern[str], timeout: float = 10.0, after: int = 0
-    ) -> re.Match[str]:
+    def wait_for_log(self, what: str | re.Pattern[str], timeout: float = 10.0, after: int = 0) -> re.Match[str]:
         """Wait until the log holds a text or pattern after its first `after` characters; returns the match.
 
         Raises:
@@ -175,9 +169,7 @@ class LocalProcess:
         try:
             wait_until(look, timeout)
         except TimeoutError:
-            raise TimeoutError(
-                f"{self.name} didn't log {what!r} within {timeout:g} s:\n{self.tail()}"
-            ) from None
+            raise TimeoutError(f"{self.name} didn't log {what!r} within {timeout:g} s:\n{self.tail()}") from None
         return found[0]
 
     @property

@@ -267,9 +267,7 @@ class EmbeddedServer:
             return False
         with (self.folder / "server.log").open("ab") as log:
             begin = log.tell()
-            self._child = spawn(
-                self.argv, env=self.environment, cwd=self.folder, stdin=configuration, stdout=log
-            )
+            self._child = spawn(self.argv, env=self.environment, cwd=self.folder, stdin=configuration, stdout=log)
         pause = 0.002
         while True:
             if self._child.poll() is not None:

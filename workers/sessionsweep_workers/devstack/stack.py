@@ -199,9 +199,7 @@ class Stack:
                 {"name": n.web, "url": self.url(n.web), "pid": pid(n.web), "volume": next(iter(n.volumes))}
                 for n in self._nodes
             ],
-            "workers": [
-                {"name": n.worker, "pid": pid(n.worker), "volumes": list(n.volumes)} for n in self._nodes
-            ],
+            "workers": [{"name": n.worker, "pid": pid(n.worker), "volumes": list(n.volumes)} for n in self._nodes],
             "volumes": {name: str(path) for node in self._nodes for name, path in node.volumes.items()},
         }
 
@@ -300,9 +298,7 @@ def choose_ports(port_base: int | None, last: Mapping[str, int]) -> dict[str, in
 def _check_packages() -> None:
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise ConfigurationError(
-            f"`sessionsweep up` needs {', '.join(missing)}: pip install 'sessionsweep[up]'."
-        )
+        raise ConfigurationError(f"`sessionsweep up` needs {', '.join(missing)}: pip install 'sessionsweep[up]'.")
 
 
 def _mute_if_nobody_reads() -> None:
