@@ -1,0 +1,1 @@
+"""Voice notes: the example app of sessionsweep, recordings that live as long as their session."""
