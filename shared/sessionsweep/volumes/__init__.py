@@ -1,1 +1,3 @@
-"""Volumes: marked storage roots, and the safe ways in, through and out of them. Pure file system; knows no store."""
+"""Volumes: marked storage roots, and the safe ways in, through and out of them. Pure file system; knows no
+store.
+"""

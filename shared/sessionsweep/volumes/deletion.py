@@ -1,8 +1,9 @@
 """Deleting the files of sessions: one file under its lock with its identity checked, and batches of them.
 
-For one file: look at the name without following it (a regular file of the volume's device, or it isn't ours), open it,
-lock it or call it busy, and, with the lock held, see that the name still is the inode that is open. Only then unlink. A writer
-that holds the lock is spared, and a name swapped in between is not destroyed in place of what was looked at.
+For one file: look at the name without following it (a regular file of the volume's device, or it isn't ours),
+open it, lock it or call it busy, and, with the lock held, see that the name still is the inode that is open.
+Only then unlink. A writer that holds the lock is spared, and a name swapped in between is not destroyed in
+place of what was looked at.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ _DELETED = Outcome.DELETED
 class Removal(NamedTuple):
     """The outcome for one resource. `size`: bytes freed, 0 while another hard link holds them.
 
-    `error` is empty, an errno's name (`EROFS`), or one of our codes: `not-regular`, `not-a-folder`, `other-device`,
-    `changed`, `bad-id`.
+    `error` is empty, an errno's name (`EROFS`), or one of our codes: `not-regular`, `not-a-folder`,
+    `other-device`, `changed`, `bad-id`.
     """
 
     session_id: str
@@ -72,9 +73,11 @@ def delete_many(tree: Tree, batches: Iterable[tuple[str, Sequence[str]]]) -> lis
     """
     removals: list[Removal] = []
     for session_id, resource_ids in batches:
+        if not is_session_id(session_id):
+            what = f"{session_id!r} is no session id"
+            removals += [_refused(session_id, rid, "bad-id", what) for rid in resource_ids]
+            continue
         try:
-            if not is_session_id(session_id):
-                raise NotOursError("bad-id", f"{session_id!r} is no session id")
             folder = tree.session_folder(session_id)
         except FileNotFoundError:
             removals += [Removal(session_id, rid, Outcome.GONE) for rid in resource_ids]
@@ -99,9 +102,9 @@ def delete_many(tree: Tree, batches: Iterable[tuple[str, Sequence[str]]]) -> lis
 def delete_sighted(tree: Tree, sighted: Sighting) -> Removal:
     """Delete a file only if it still is exactly what was sighted (inode, size, time of change)."""
     session_id, resource_id = sighted.session_id, sighted.resource_id
+    if not layout.are_ids(session_id, resource_id):
+        return _refused(session_id, resource_id, "bad-id", f"{session_id!r}/{resource_id!r} are no ids")
     try:
-        if not layout.are_ids(session_id, resource_id):
-            raise NotOursError("bad-id", f"{session_id!r}/{resource_id!r} are no ids")
         folder = tree.session_folder(session_id)
     except FileNotFoundError:
         return Removal(session_id, resource_id, Outcome.GONE)
@@ -130,12 +133,12 @@ def _delete(
     descriptor = -1
     try:
         if not is_id(resource_id):
-            raise NotOursError("bad-id", f"{resource_id!r} is no resource id")
+            return _refused(session_id, resource_id, "bad-id", f"{resource_id!r} is no resource id")
         seen = status(resource_id, dir_fd=folder, follow_symlinks=False)
         if not is_regular(seen.st_mode):
-            raise NotOursError("not-regular", "a link, a folder or a special file stands where our file should be")
+            return _refused(session_id, resource_id, "not-regular", "no regular file stands where ours should be")
         if seen.st_dev != device:
-            raise NotOursError("other-device", "a file of another file system is mounted over our name")
+            return _refused(session_id, resource_id, "other-device", "a file is mounted over our name")
         descriptor = os.open(resource_id, _READ, dir_fd=folder)
         try:
             fcntl.flock(descriptor, _LOCK)
@@ -155,7 +158,7 @@ def _delete(
         opened = os.fstat(descriptor)
         named = status(resource_id, dir_fd=folder, follow_symlinks=False)
         if named.st_ino != opened.st_ino or named.st_dev != opened.st_dev or opened.st_dev != device:
-            raise NotOursError("changed", "another file took the name while this one was looked at")
+            return _refused(session_id, resource_id, "changed", "another file took the name meanwhile")
         if sighted is not None and not _is_still(opened, sighted):
             return Removal(session_id, resource_id, Outcome.CHANGED)
         os.unlink(resource_id, dir_fd=folder)
@@ -179,7 +182,11 @@ def _is_still(opened: os.stat_result, sighted: Sighting) -> bool:
     )
 
 
+def _refused(session_id: str, resource_id: str, code: str, message: str) -> Removal:
+    return Removal(session_id, resource_id, Outcome.FAILED, 0, code, message)
+
+
 def _failed(session_id: str, resource_id: str, error: NotOursError | OSError) -> Removal:
     if isinstance(error, NotOursError):
-        return Removal(session_id, resource_id, Outcome.FAILED, 0, error.code, str(error))
-    return Removal(session_id, resource_id, Outcome.FAILED, 0, errno_name(error), error.strerror or str(error))
+        return _refused(session_id, resource_id, error.code, str(error))
+    return _refused(session_id, resource_id, errno_name(error), error.strerror or str(error))

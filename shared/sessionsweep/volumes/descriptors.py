@@ -1,9 +1,10 @@
-"""Opening folders and files from a descriptor, one component at a time, without following a link or leaving the file system.
+"""Opening folders and files from a descriptor, one component at a time, without following a link or leaving
+the file system.
 
-Checking a path and then using it loses against somebody who swaps a folder for a link in between. A descriptor cannot be
-swapped: every step starts from the folder that the step before opened. Linux' openat2(2) refuses links and mount points
-in the kernel (bind mounts of the same device, too, which no stat can tell); elsewhere each component is opened with
-O_NOFOLLOW and its device compared.
+Checking a path and then using it loses against somebody who swaps a folder for a link in between. A
+descriptor cannot be swapped: every step starts from the folder that the step before opened. Linux' openat2(2)
+refuses links and mount points in the kernel (bind mounts of the same device, too, which no stat can tell);
+elsewhere each component is opened with O_NOFOLLOW and its device compared.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sessionsweep.errors import VolumeError
@@ -77,15 +79,11 @@ def same_file(one: os.stat_result, other: os.stat_result) -> bool:
 
 def make_folder(name: str, mode: int, parent: int) -> None:
     """Make a folder unless it exists. What exists under that name is judged when it is opened."""
-    try:
+    with suppress(FileExistsError):
         os.mkdir(name, mode, dir_fd=parent)
-    except FileExistsError:
-        pass
 
 
-def open_regular(
-    parent: int, name: str, device: int | None, flags: int = os.O_RDONLY
-) -> tuple[int, os.stat_result]:
+def open_regular(parent: int, name: str, device: int | None, flags: int = os.O_RDONLY) -> tuple[int, os.stat_result]:
     """Open a regular file of `device` (None: any), not followed; returns its descriptor and its stat.
 
     The name is looked at before it is opened: opening a device or a FIFO can have effects by itself.
@@ -105,18 +103,16 @@ def open_regular(
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise NotOursError("changed", f"{name!r} was swapped while it was opened") from error
         raise
-    try:
-        opened = os.fstat(descriptor)
-        if not same_file(seen, opened):
-            raise NotOursError("changed", f"{name!r} was swapped while it was opened")
-    except BaseException:
+    opened = os.fstat(descriptor)
+    if not same_file(seen, opened):
         os.close(descriptor)
-        raise
+        raise NotOursError("changed", f"{name!r} was swapped while it was opened")
     return descriptor, opened
 
 
 def open_folder(parent: int, name: str, device: int) -> int:
-    """Open the folder `name` (or `name/name`) below `parent`: real folders of `device`, none of them a mount point.
+    """Open the folder `name` (or `name/name`) below `parent`: real folders of `device`, none of them a mount
+    point.
 
     Raises:
         NotOursError: a link, something else than a folder, or another file system stands there.
@@ -142,12 +138,9 @@ def _walk_below(parent: int, name: str, device: int) -> int:
         finally:
             if above != parent:
                 os.close(above)
-        try:
-            if os.fstat(descriptor).st_dev != device:
-                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), component)
-        except BaseException:
+        if os.fstat(descriptor).st_dev != device:
             os.close(descriptor)
-            raise
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), component)
     return descriptor
 
 

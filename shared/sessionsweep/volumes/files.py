@@ -1,4 +1,6 @@
-"""A file being written: under its final name and under its lock from the first byte on, never larger than it may be."""
+"""A file being written: under its final name and under its lock from the first byte on, never larger than it
+may be.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from typing import Any
 from sessionsweep.errors import ResourceNotFoundError, ResourceTooLargeError, VolumeError, VolumeIOError
 from sessionsweep.volumes import inherited, layout
 from sessionsweep.volumes.descriptors import NotOursError, errno_name, fcntl, open_regular, same_file
+from sessionsweep.volumes.tree import remove_if_empty
 
 CHUNK = 1 << 20  # bytes; what copying holds in memory
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -31,26 +34,30 @@ def create_locked(folder: int, resource_id: str) -> int:
     descriptor = os.open(resource_id, _CREATE, layout.FILE_MODE, dir_fd=folder)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink == 0:
-            raise FileNotFoundError(errno.ENOENT, "deleted as soon as it was created", resource_id)
+        links = os.fstat(descriptor).st_nlink
     except BaseException:
         os.close(descriptor)
         raise
+    if links == 0:
+        os.close(descriptor)
+        raise FileNotFoundError(errno.ENOENT, "deleted as soon as it was created", resource_id)
     return descriptor
 
 
 class NewFile(io.BufferedIOBase):
     """A binary file, readable and writable. Not for several threads at once, except `discard` and `close`.
 
-    Programs may write to `path` themselves, in place or by renaming a file over it: what lies there at `finish` counts.
-    The lock is held from the first byte until `close`, so no reclaim cuts a file that is being written or committed. A
-    forked child finds it closed.
+    Programs may write to `path` themselves, in place or by renaming a file over it: what lies there at
+    `finish` counts. The lock is held from the first byte until `close`, so no reclaim cuts a file that is
+    being written or committed. A forked child finds it closed.
     """
 
     def __init__(
         self, descriptor: int, folder: int, resource_id: str, path: Path, limit: int | None, on_grow: Grow | None
     ) -> None:
-        """Take over both descriptors: the locked file's and its session folder's. `limit` in bytes; None: none."""
+        """Take over both descriptors: the locked file's and its session folder's. `limit` in bytes; None:
+        none.
+        """
         self.path = path
         self.limit = limit
         self._id = resource_id
@@ -98,7 +105,8 @@ class NewFile(io.BufferedIOBase):
     def copy_from(self, source: Any, write: Callable[[bytes], int] | None = None) -> int:
         """Copy a path, a binary file object, or an upload (Django's, Werkzeug's); returns the bytes copied.
 
-        `write` replaces this file's own, for an owner that wraps it. The source is read to its end and not closed.
+        `write` replaces this file's own, for an owner that wraps it. The source is read to its end and not
+        closed.
 
         Raises:
             TypeError: the source is none of these, or gives text.
@@ -142,7 +150,9 @@ class NewFile(io.BufferedIOBase):
         return end
 
     def close(self) -> None:
-        """Finish if that wasn't done, and release the lock. Raises as `finish`; the lock is released all the same."""
+        """Finish if that wasn't done, and release the lock. Raises as `finish`; the lock is released all the
+        same.
+        """
         if self._raw.closed:
             self._release()
             return
@@ -154,7 +164,8 @@ class NewFile(io.BufferedIOBase):
     def discard(self) -> bool:
         """Remove the file, with its lock held, and close; whether our bytes are certainly gone.
 
-        False: already closed, or something else stands under the name, or the disk refused. Harmless to repeat.
+        False: already closed, or something else stands under the name, or the disk refused. Harmless to
+            repeat.
         """
         if self._raw.closed:
             return False
@@ -167,10 +178,7 @@ class NewFile(io.BufferedIOBase):
             return False
         else:
             # Best effort: an empty folder is found by the next deletion or orphan pass, too.
-            try:
-                os.rmdir("../" + self.path.parent.name, dir_fd=self._folder)
-            except OSError:
-                pass
+            remove_if_empty(self._folder, self.path.parent.name)
             return True
         finally:
             self._release()
@@ -195,11 +203,15 @@ class NewFile(io.BufferedIOBase):
             if needed <= self.limit:
                 return
         raise ResourceTooLargeError(
-            "size", self.limit, f"{needed} bytes are more than the {self.limit} reserved for {self._id}: state a larger size."
+            "size",
+            self.limit,
+            f"{needed} bytes are more than the {self.limit} reserved for {self._id}: state a larger size.",
         )
 
     def _follow_name(self) -> None:
-        """Programs that write to a temporary file rename it over ours: then that is the file, and it gets the lock."""
+        """Programs that write to a temporary file rename it over ours: then that is the file, and it gets the
+        lock.
+        """
         here = os.fstat(self._raw.fileno())
         if same_file(os.stat(self._id, dir_fd=self._folder, follow_symlinks=False), here):
             return
@@ -300,11 +312,11 @@ def _copy(chunks: Iterator[bytes], put: Callable[[bytes], int]) -> int:
     count = 0
     for chunk in chunks:
         if not isinstance(chunk, (bytes, bytearray, memoryview)):
-            if hasattr(chunk, "close"):  # a coroutine: closing it keeps Python from warning that nobody awaited it
-                chunk.close()
+            if hasattr(chunk, "close"):
+                chunk.close()  # a coroutine: Python would warn that nobody awaited it
             raise TypeError(
-                f"the source gave {type(chunk).__name__}, not bytes: open it in binary mode; await an async upload through "
-                "the async API"
+                f"the source gave {type(chunk).__name__}, not bytes: open it in binary mode; await an async upload "
+                "through the async API"
             )
         put(chunk)
         count += memoryview(chunk).nbytes

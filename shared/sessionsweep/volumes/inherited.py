@@ -1,8 +1,8 @@
 """Descriptors that hold a lock, and how a forked child lets go of them.
 
-A lock of flock(2) belongs to the open file description, which a forked child shares: a child that lives on would keep a
-file busy long after its writer has closed it, or keep a volume taken after its owner died. So the child closes them at
-once. That doesn't unlock the parent's.
+A lock of flock(2) belongs to the open file description, which a forked child shares: a child that lives on
+would keep a file busy long after its writer has closed it, or keep a volume taken after its owner died. So
+the child closes them at once. That doesn't unlock the parent's.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
     <root>/files/<sid[2:4]>/<sid>/<rid>   a resource of a session; no other name is ours
     <root>/kept/<sid>-<rid>               promoted to the app; no pass ever opens this folder
 
-The fan-out folder takes the first two random characters of the session's id (its first two name the partition, which
-is the same for everyone in a small deployment): 32 × 32 folders.
+The fan-out folder takes the first two random characters of the session's id (its first two name the
+partition, which is the same for everyone in a small deployment): 32 × 32 folders.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def are_ids(session_id: str, resource_id: str) -> bool:
 
 
 def relative(session_id: str, resource_id: str) -> str:
-    """The path below the root, for messages and for programs that want a name. Never used to destroy anything."""
+    """The path below the root, for messages and for programs that want a name. Never used to destroy
+    anything.
+    """
     return f"{FILES}/{fan_out(session_id)}/{session_id}/{resource_id}"
 
 

@@ -1,23 +1,24 @@
 """The marker file that makes a folder a volume: read, made once, and rewritten for another deployment.
 
-A volume is known by its marker, not by its path or by its node's name: an unmounted disk leaves an empty folder under
-the same path, and two disks can change places. So nothing is created or destroyed below a root whose marker isn't there.
+A volume is known by its marker, not by its path or by its node's name: an unmounted disk leaves an empty
+folder under the same path, and two disks can change places. So nothing is created or destroyed below a root
+whose marker isn't there.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from sessionsweep.errors import ConfigurationError, VolumeUntrustedError
 from sessionsweep.model.ids import NAME, VOLUME_ID, new_volume_id, random_text
 from sessionsweep.volumes import layout
-from sessionsweep.volumes.descriptors import NotOursError, errno_name, open_regular
+from sessionsweep.volumes.descriptors import NotOursError, errno_name, make_folder, open_regular
 
 FORMAT = 1
 _LARGEST = 4096  # bytes; a marker has some 150
@@ -48,7 +49,8 @@ class Marker:
         """The marker in `raw`; `where` names its path in the error.
 
         Raises:
-            VolumeUntrustedError: no marker of ours (reason `marker-unreadable`) or a newer version's (`marker-newer`).
+            VolumeUntrustedError: no marker of ours (reason `marker-unreadable`) or a newer version's
+                (`marker-newer`).
         """
         try:
             content = json.loads(raw)
@@ -60,7 +62,8 @@ class Marker:
         if isinstance(version, int) and version > FORMAT:
             raise VolumeUntrustedError(
                 "marker-newer",
-                f"The volume marker {where} has format {version}, this version reads up to {FORMAT}: upgrade this node.",
+                f"The volume marker {where} has format {version}, this version reads up to {FORMAT}: upgrade this "
+                "node.",
             )
         volume, deployment = content.get("volume"), content.get("deployment")
         name, created = content.get("name"), content.get("created_ms")
@@ -77,7 +80,8 @@ def read(root: int, device: int, path: Path) -> bytes | None:
     """The marker's content below the opened folder `root`; None: there is none.
 
     Raises:
-        VolumeUntrustedError: reason `marker-unreadable`: a link, no regular file, too large, or an error of the disk.
+        VolumeUntrustedError: reason `marker-unreadable`: a link, no regular file, too large, or an error of
+            the disk.
     """
     where = str(path / layout.MARKER)
     try:
@@ -101,8 +105,8 @@ def read(root: int, device: int, path: Path) -> bytes | None:
 def initialize(root: int, device: int, path: Path, name: str, deployment_id: str) -> None:
     """Make the marker, and the folders beside it, in the empty folder `root`, unless somebody did so before.
 
-    Of two racing callers link(2) lets one win; the other finds the winner's marker. The folders come before the marker,
-    so that a marked root without them is damage, never an interrupted beginning.
+    Of two racing callers link(2) lets one win; the other finds the winner's marker. The folders come before
+    the marker, so that a marked root without them is damage, never an interrupted beginning.
 
     Raises:
         VolumeUntrustedError: reason `not-empty`, or as `read`.
@@ -112,7 +116,8 @@ def initialize(root: int, device: int, path: Path, name: str, deployment_id: str
     for what, text in (("volume name", name), ("deployment id", deployment_id)):
         if not NAME.match(text):
             raise ConfigurationError(
-                f"The {what} {text!r} must be 1 to 63 letters, digits, dots, dashes or underscores (SESSIONSWEEP_VOLUMES)."
+                f"The {what} {text!r} must be 1 to 63 letters, digits, dots, dashes or underscores "
+                "(SESSIONSWEEP_VOLUMES)."
             )
     if read(root, device, path) is not None:
         return
@@ -126,17 +131,13 @@ def initialize(root: int, device: int, path: Path, name: str, deployment_id: str
             "belongs there.",
         )
     for folder in (layout.FILES, layout.KEPT):
-        try:
-            os.mkdir(folder, layout.FOLDER_MODE, dir_fd=root)
-        except FileExistsError:
-            pass
+        make_folder(folder, layout.FOLDER_MODE, root)
     marker = Marker(new_volume_id(), deployment_id, name, time.time_ns() // 1_000_000)
     temporary = f"{layout.MARKER}.{random_text(16)}"
     write_whole(root, temporary, marker.encode())
     try:
-        os.link(temporary, layout.MARKER, src_dir_fd=root, dst_dir_fd=root, follow_symlinks=False)
-    except FileExistsError:
-        pass
+        with suppress(FileExistsError):  # the winner of a race
+            os.link(temporary, layout.MARKER, src_dir_fd=root, dst_dir_fd=root, follow_symlinks=False)
     finally:
         os.unlink(temporary, dir_fd=root)
     os.fsync(root)
@@ -154,15 +155,14 @@ def write_whole(root: int, name: str, content: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, layout.FILE_MODE, dir_fd=root)
     try:
-        written = os.write(descriptor, content)
-        if written != len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
-        os.fsync(descriptor)
+        # Buffered only to be told of a short write as an error.
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
     except BaseException:
         os.unlink(name, dir_fd=root)
         raise
-    finally:
-        os.close(descriptor)
 
 
 def replace(root: int, temporary: str, name: str) -> None:
@@ -176,15 +176,16 @@ def replace(root: int, temporary: str, name: str) -> None:
 
 
 def _stranger(root: int) -> str | None:
-    """A name that says that this folder is somebody's. What an interrupted beginning of ours leaves doesn't count."""
+    """A name that says that this folder is somebody's. What an interrupted beginning of ours leaves doesn't
+    count.
+    """
     with os.scandir(root) as entries:
         for entry in entries:
             if entry.name == "lost+found" or layout.TEMPORARY.match(entry.name):
                 continue
-            if entry.name in (layout.FILES, layout.KEPT) and entry.is_dir(follow_symlinks=False):
-                if _is_empty(root, entry.name):
-                    continue
-            return entry.name
+            begun = entry.name in (layout.FILES, layout.KEPT) and entry.is_dir(follow_symlinks=False)
+            if not (begun and _is_empty(root, entry.name)):
+                return entry.name
     return None
 
 

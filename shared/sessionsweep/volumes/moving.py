@@ -1,7 +1,9 @@
-"""Bytes that enter a session from a path of the app's (adopt), and that leave it to become the app's (promote).
+"""Bytes that enter a session from a path of the app's (adopt), and that leave it to become the app's
+(promote).
 
-Both link the new name before they unlink the old one: a crash in between leaves both names, never none, and a repeat sees
-one inode under two names and goes on. link(2) replaces nothing. Between file systems the bytes are copied and synced first.
+Both link the new name before they unlink the old one: a crash in between leaves both names, never none, and a
+repeat sees one inode under two names and goes on. link(2) replaces nothing. Between file systems the bytes
+are copied and synced first.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sessionsweep.errors import ResourceNotFoundError, ResourceTooLargeError, VolumeError, VolumeIOError
@@ -19,7 +21,8 @@ from sessionsweep.volumes.descriptors import NotOursError, errno_name, fcntl, op
 from sessionsweep.volumes.files import CHUNK, create_locked
 from sessionsweep.volumes.tree import Tree, remove_if_empty
 
-# link(2) refused, though copying may do: another file system, one without hard links, or fs.protected_hardlinks.
+# link(2) refused, though copying may do: another file system, one without hard links, or
+# fs.protected_hardlinks.
 _COPY_INSTEAD = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS})
 _PART = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -27,8 +30,8 @@ _PART = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_C
 def adopt(tree: Tree, folder: int, resource_id: str, source: Path, limit: int | None) -> int:
     """Move `source` to the resource's name in the opened session `folder`; returns its size in bytes.
 
-    A file that others could go on writing (another owner's, or one with further hard links) is copied, not renamed.
-    Whatever goes wrong, the source keeps its bytes until the resource has them.
+    A file that others could go on writing (another owner's, or one with further hard links) is copied, not
+    renamed. Whatever goes wrong, the source keeps its bytes until the resource has them.
     """
     with _folder_of(source) as above:
         _refuse_ours(tree, above, source)
@@ -57,7 +60,8 @@ def adopt(tree: Tree, folder: int, resource_id: str, source: Path, limit: int | 
 
 
 def promote(tree: Tree, session_id: str, resource_id: str, target: Path | None) -> Path | None:
-    """Move the resource to `target`, or into `kept` (then None is returned). A repeat finishes what a crash left.
+    """Move the resource to `target`, or into `kept` (then None is returned). A repeat finishes what a crash
+    left.
 
     Raises:
         ResourceNotFoundError: neither the resource nor what it would have become exists.
@@ -90,7 +94,8 @@ def _promote(tree: Tree, session_id: str, resource_id: str, above: int, name: st
             _require_done(above, name, part, resource_id)
             return
         try:
-            # Shared: readers may go on, but neither a writer nor a deleter comes in while the bytes are moved.
+            # Shared: readers may go on, but neither a writer nor a deleter comes in while the bytes are
+            # moved.
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             if not _link_or_find(folder, resource_id, found, above, name, where):
                 _copy_out(descriptor, above, name, part, where)
@@ -117,9 +122,7 @@ def _require_done(above: int, name: str, part: str, resource_id: str) -> None:
     _unlink_quietly(above, part)
 
 
-def _link_or_find(
-    folder: int, resource_id: str, found: os.stat_result, above: int, name: str, where: str
-) -> bool:
+def _link_or_find(folder: int, resource_id: str, found: os.stat_result, above: int, name: str, where: str) -> bool:
     """Link the file to its new name, or find that an earlier call did; False: it must be copied."""
     try:
         return _link(folder, resource_id, above, name, found)
@@ -133,7 +136,9 @@ def _link_or_find(
 
 
 def _copy_out(source: int, above: int, name: str, part: str, where: str) -> None:
-    """Copy to a temporary name, sync, and link to the final one. The temporary name stays: it proves the copy whole."""
+    """Copy to a temporary name, sync, and link to the final one. The temporary name stays: it proves the copy
+    whole.
+    """
     try:
         target = os.open(part, _PART, layout.FILE_MODE, dir_fd=above)
     except OSError as error:
@@ -142,17 +147,8 @@ def _copy_out(source: int, above: int, name: str, part: str, where: str) -> None
         raise
     try:
         fcntl.flock(target, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        begun = os.fstat(target)
-        if not stat.S_ISREG(begun.st_mode):
-            raise VolumeError(f"no regular file stands where {where} would be copied to ({part}): remove it.")
-        try:
-            if same_file(os.stat(name, dir_fd=above, follow_symlinks=False), begun):
-                return
-            raise VolumeError(f"{where} exists and is another file: name another place.")
-        except FileNotFoundError:
-            pass
-        if begun.st_nlink != 1:
-            raise VolumeError(f"{part} has further hard links: remove it.")
+        if _is_done(target, above, name, part, where):
+            return
         os.ftruncate(target, 0)
         _copy(source, target, None, where)
         os.fsync(target)
@@ -166,6 +162,20 @@ def _copy_out(source: int, above: int, name: str, part: str, where: str) -> None
         raise
     finally:
         os.close(target)
+
+
+def _is_done(target: int, above: int, name: str, part: str, where: str) -> bool:
+    """Whether an earlier call completed the copy: only then the temporary and the final name are one inode."""
+    begun = os.fstat(target)
+    if not stat.S_ISREG(begun.st_mode):
+        raise VolumeError(f"no regular file stands where {where} would be copied to ({part}): remove it.")
+    with suppress(FileNotFoundError):
+        if same_file(os.stat(name, dir_fd=above, follow_symlinks=False), begun):
+            return True
+        raise VolumeError(f"{where} exists and is another file: name another place.")
+    if begun.st_nlink != 1:
+        raise VolumeError(f"{part} has further hard links: remove it.")
+    return False
 
 
 def _copy_in(source: int, folder: int, resource_id: str, limit: int | None, path: Path) -> int:
@@ -224,7 +234,9 @@ def _link(above: int, name: str, to: int, new_name: str, found: os.stat_result) 
 
 
 def _unlink_if_same(above: int, name: str, found: os.stat_result) -> None:
-    """Remove the old name, unless it is gone or another file took it meanwhile: that one isn't ours to remove."""
+    """Remove the old name, unless it is gone or another file took it meanwhile: that one isn't ours to
+    remove.
+    """
     try:
         if same_file(os.stat(name, dir_fd=above, follow_symlinks=False), found):
             os.unlink(name, dir_fd=above)
@@ -233,15 +245,15 @@ def _unlink_if_same(above: int, name: str, found: os.stat_result) -> None:
 
 
 def _unlink_quietly(above: int, name: str) -> None:
-    try:
+    with suppress(OSError):
         os.unlink(name, dir_fd=above)
-    except OSError:
-        pass
 
 
 @contextmanager
 def _folder_of(path: Path) -> Iterator[int]:
-    """The opened folder of an app's own path. Links above the last component are the app's, so they are followed."""
+    """The opened folder of an app's own path. Links above the last component are the app's, so they are
+    followed.
+    """
     if path.name in ("", ".."):
         raise VolumeError(f"{str(path)!r} names no file.")
     try:

@@ -1,4 +1,6 @@
-"""The high-water mark of the store's time that a volume remembers, by which a store rolled back to a snapshot is seen."""
+"""The high-water mark of the store's time that a volume remembers, by which a store rolled back to a snapshot
+is seen.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ def read_high_water(root: int, device: int, path: Path) -> int | None:
     """The mark in ms of the store's time; None: none was ever set.
 
     Raises:
-        VolumeUntrustedError: reason `state-unreadable`. Taking a damaged mark for none would let a rolled-back store
-            destroy what it has forgotten.
+        VolumeUntrustedError: reason `state-unreadable`. Taking a damaged mark for none would let a
+            rolled-back store destroy what it has forgotten.
     """
     try:
         descriptor, _ = open_regular(root, layout.STATE, device)
@@ -54,6 +56,6 @@ def write_high_water(root: int, mark_ms: int) -> None:
 def _unreadable(path: Path, why: str) -> VolumeUntrustedError:
     return VolumeUntrustedError(
         "state-unreadable",
-        f"The state file {path / layout.STATE} can't be trusted ({why}): whether the store was rolled back can't be told. "
-        "Restore it, or remove it once you know that the store is current.",
+        f"The state file {path / layout.STATE} can't be trusted ({why}): whether the store was rolled back can't be "
+        "told. Restore it, or remove it once you know that the store is current.",
     )

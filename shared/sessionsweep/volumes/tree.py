@@ -1,21 +1,26 @@
 """One opened and verified root: the descriptors from which a batch of work on a volume starts.
 
-The marker is read from the same descriptor from which the batch then walks down, so nothing can be mounted over the path,
-or unmounted, between the check and the work.
+The marker is read from the same descriptor from which the batch then walks down, so nothing can be mounted
+over the path, or unmounted, between the check and the work.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from sessionsweep.errors import VolumeUntrustedError
 from sessionsweep.volumes import layout, marker
 from sessionsweep.volumes.descriptors import NotOursError, errno_name, make_folder, open_folder
 
-# A creator makes the session's folder while a deleter removes it, empty, as often as both like. Each round needs a whole
-# deletion in between, so running out of rounds means something else removes our folders.
+T = TypeVar("T")
+
+# A creator makes the session's folder while a deleter removes it, empty, as often as both like. Each round
+# needs a whole deletion in between, so running out of rounds means something else removes our folders.
 _ROUNDS = 100
 
 
@@ -33,7 +38,8 @@ def open_root(path: Path) -> int:
         ) from error
     except OSError as error:
         raise VolumeUntrustedError(
-            "root-unreadable", f"The volume root {path} can't be opened ({errno_name(error)}): see its permissions and disk."
+            "root-unreadable",
+            f"The volume root {path} can't be opened ({errno_name(error)}): see its permissions and disk.",
         ) from error
 
 
@@ -52,20 +58,7 @@ class Tree:
         self.root = open_root(path)
         try:
             self.device = os.fstat(self.root).st_dev
-            raw = marker.read(self.root, self.device, path)
-            if raw is None:
-                raise VolumeUntrustedError(
-                    "marker-missing",
-                    f"{path} holds no volume marker: its disk isn't mounted, or it was never initialized "
-                    "(`sessionsweep volumes init`).",
-                )
-            if expected is not None and raw != expected:
-                raise VolumeUntrustedError(
-                    "marker-changed",
-                    f"{path} holds another volume, or another deployment's, than when it was opened: mount the right disk, "
-                    "or restart this process if that was meant.",
-                )
-            self.raw_marker = raw
+            self.raw_marker = _require(marker.read(self.root, self.device, path), expected, path)
             try:
                 self.files = open_folder(self.root, layout.FILES, self.device)
             except (NotOursError, OSError) as error:
@@ -102,6 +95,26 @@ class Tree:
                     os.close(upper)
         return self.session_folder(session_id)
 
+    def in_session_folder(self, session_id: str, work: Callable[[int], T], *, keep: bool = False) -> T:
+        """Do `work` on the descriptor of the session's folder, again in a new one if a deleter removed it empty.
+
+        `keep`: on success `work` has taken over the descriptor.
+        """
+        for _ in range(_ROUNDS):
+            folder = self.make_session_folder(session_id)
+            try:
+                result = work(folder)
+            except BaseException as error:
+                gone = isinstance(error, FileNotFoundError) and os.fstat(folder).st_nlink == 0
+                os.close(folder)
+                if not gone:
+                    raise
+            else:
+                if not keep:
+                    os.close(folder)
+                return result
+        raise FileNotFoundError(errno.ENOENT, "its folder is removed again and again", session_id)
+
     def remove_session_folder(self, session_id: str) -> bool:
         """Remove the session's folder if it is empty; whether it was removed by this call."""
         try:
@@ -128,10 +141,28 @@ class Tree:
         os.close(self.root)
 
 
-def remove_if_empty(folder: int, session_id: str) -> bool:
-    """Remove the opened session folder if it is empty; rmdir(2) itself is the check, so racing creators are safe.
+def _require(raw: bytes | None, expected: bytes | None, path: Path) -> bytes:
+    if raw is None:
+        raise VolumeUntrustedError(
+            "marker-missing",
+            f"{path} holds no volume marker: its disk isn't mounted, or it was never initialized "
+            "(`sessionsweep volumes init`).",
+        )
+    if expected is not None and raw != expected:
+        raise VolumeUntrustedError(
+            "marker-changed",
+            f"{path} holds another volume, or another deployment's, than when it was opened: mount the right disk, "
+            "or restart this process if that was meant.",
+        )
+    return raw
 
-    The way back up from the descriptor reaches the folder that really holds it, whatever the path now leads to.
+
+def remove_if_empty(folder: int, session_id: str) -> bool:
+    """Remove the opened session folder if it is empty; rmdir(2) itself is the check, so racing creators are
+    safe.
+
+    The way back up from the descriptor reaches the folder that really holds it, whatever the path now leads
+    to.
     """
     try:
         os.rmdir("../" + session_id, dir_fd=folder)

@@ -15,52 +15,30 @@ from sessionsweep.errors import (
     VolumeUntrustedError,
 )
 from sessionsweep.model.ids import NAME
-from sessionsweep.volumes import deletion, inherited, layout, marker, moving, state, walking
+from sessionsweep.volumes import deletion, layout, marker, moving, state, walking
 from sessionsweep.volumes.deletion import Outcome, Removal, Sighting
 from sessionsweep.volumes.descriptors import (
     NotOursError,
     errno_name,
-    fcntl,
     open_regular,
     require_descriptors,
-    same_file,
 )
 from sessionsweep.volumes.files import Grow, NewFile, create_locked
 from sessionsweep.volumes.marker import Marker
+from sessionsweep.volumes.ownership import ExclusiveLock, lock_marker
 from sessionsweep.volumes.tree import Tree, open_root
 from sessionsweep.volumes.walking import Page
 
 __all__ = ["ExclusiveLock", "Marker", "NewFile", "Outcome", "Page", "Removal", "Sighting", "Volume"]
 
 
-class ExclusiveLock:
-    """The proof that this process alone uses a volume. Ends with `release`, or with the process; never inherited."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        inherited.register(self)
-
-    def release(self) -> None:
-        """Let others have the volume. Harmless to repeat."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-    def let_go(self) -> None:
-        """In a forked child: closing our copy leaves the lock with the parent."""
-        self.release()
-
-    @property
-    def held(self) -> bool:
-        """Whether this process holds it."""
-        return self._descriptor >= 0
-
-
 class Volume:
-    """An opened volume. Keeps no descriptor, so it may be shared by threads, kept for long and inherited by forks.
+    """An opened volume. Keeps no descriptor, so it may be shared by threads, kept for long and inherited by
+    forks.
 
-    Every call opens the root anew and compares its marker with the one seen at `open`; a root that was unmounted, swapped or
-    taken over by another deployment raises VolumeUntrustedError and nothing is done. `name` is this node's configured name.
+    Every call opens the root anew and compares its marker with the one seen at `open`; a root that was
+    unmounted, swapped or taken over by another deployment raises VolumeUntrustedError and nothing is done.
+    `name` is this node's configured name.
     """
 
     def __init__(self, root: Path, name: str, raw_marker: bytes, *, ephemeral: bool = False) -> None:
@@ -180,7 +158,8 @@ class Volume:
             self._exclusive = self._lock_marker()
 
     def exclusive(self) -> ExclusiveLock:
-        """Take the volume for this process alone, until released or until the process ends. A repeat returns the same.
+        """Take the volume for this process alone, until released or until the process ends. A repeat returns
+        the same.
 
         Raises:
             VolumeUntrustedError: `in-use`, or as `verify`.
@@ -205,17 +184,10 @@ class Volume:
         path = self.root / layout.relative(session_id, resource_id)
         try:
             with self._tree() as tree:
-                while True:
-                    folder = tree.make_session_folder(session_id)
-                    try:
-                        descriptor = create_locked(folder, resource_id)
-                    except FileNotFoundError:
-                        os.close(folder)  # a deleter found the folder empty and removed it: make it anew
-                    except BaseException:
-                        os.close(folder)
-                        raise
-                    else:
-                        return NewFile(descriptor, folder, resource_id, path, limit, on_grow)
+                folder, descriptor = tree.in_session_folder(
+                    session_id, lambda folder: (folder, create_locked(folder, resource_id)), keep=True
+                )
+                return NewFile(descriptor, folder, resource_id, path, limit, on_grow)
         except FileExistsError as error:
             raise VolumeError(f"{path} exists: a resource id is used once only.") from error
         except NotOursError as error:
@@ -224,7 +196,8 @@ class Volume:
             raise _io_error(f"creating {path}", error) from error
 
     def adopt(self, session_id: str, resource_id: str, source: Path, *, limit: int | None = None) -> int:
-        """Move a file of the app's into the session; returns its size in bytes. Renamed where possible, else copied.
+        """Move a file of the app's into the session; returns its size in bytes. Renamed where possible, else
+        copied.
 
         Raises:
             ResourceTooLargeError: it has more than `limit` bytes; it stays where it is.
@@ -236,11 +209,9 @@ class Volume:
         source = _absolute(source)
         try:
             with self._tree() as tree:
-                folder = tree.make_session_folder(session_id)
-                try:
-                    return moving.adopt(tree, folder, resource_id, source, limit)
-                finally:
-                    os.close(folder)
+                return tree.in_session_folder(
+                    session_id, lambda folder: moving.adopt(tree, folder, resource_id, source, limit)
+                )
         except FileExistsError as error:
             raise VolumeError(f"{resource_id} exists: a resource id is used once only.") from error
         except NotOursError as error:
@@ -295,16 +266,15 @@ class Volume:
             raise VolumeError(f"{resource_id} can't be looked at: {error}.") from error
         except OSError as error:
             raise _io_error(f"looking at {resource_id}", error) from error
-        return Sighting(
-            session_id, resource_id, found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
-        )
+        return Sighting(session_id, resource_id, found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev)
 
     def delete(self, session_id: str, resource_ids: Sequence[str]) -> list[Removal]:
         """Delete some of a session's files; see `delete_many`."""
         return self.delete_many([(session_id, resource_ids)])
 
     def delete_many(self, batches: Iterable[tuple[str, Sequence[str]]]) -> list[Removal]:
-        """Delete files of several sessions from one verified root: one `Removal` each, in order. Folders left empty go, too.
+        """Delete files of several sessions from one verified root: one `Removal` each, in order. Folders left
+        empty go, too.
 
         What can't be deleted is an outcome, not an error, and keeps nothing else from its turn.
 
@@ -315,7 +285,8 @@ class Volume:
             return deletion.delete_many(tree, batches)
 
     def destroy_orphan(self, sighted: Sighting) -> Removal:
-        """Delete a file only if it still is the inode, size and time that were sighted, and nobody holds its lock.
+        """Delete a file only if it still is the inode, size and time that were sighted, and nobody holds its
+        lock.
 
         Raises:
             VolumeUntrustedError: as `verify`.
@@ -331,13 +302,15 @@ class Volume:
             )
 
     def promote(self, session_id: str, resource_id: str, to: Path | None = None) -> Path:
-        """Move a resource out of its session's reach, into `kept` or to the app's place; returns where it lies.
+        """Move a resource out of its session's reach, into `kept` or to the app's place; returns where it
+        lies.
 
         May be repeated after a crash at any step. Replaces nothing.
 
         Raises:
             ResourceNotFoundError: no such file, neither here nor where it should go.
-            VolumeError: something else stands at `to`, `to` lies among the volume's files, or the file is being written.
+            VolumeError: something else stands at `to`, `to` lies among the volume's files, or the file is
+                being written.
             VolumeIOError: the disk refused.
             VolumeUntrustedError: as `verify`.
         """
@@ -395,27 +368,8 @@ class Volume:
         return Tree(self.root, self._raw)
 
     def _lock_marker(self) -> ExclusiveLock:
-        try:
-            with self._tree() as tree:
-                descriptor, found = open_regular(tree.root, layout.MARKER, tree.device)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if not same_file(os.stat(layout.MARKER, dir_fd=tree.root, follow_symlinks=False), found):
-                        raise BlockingIOError(0, "the marker was just rewritten")
-                except BaseException:
-                    os.close(descriptor)
-                    raise
-        except BlockingIOError as error:
-            raise VolumeUntrustedError(
-                "in-use",
-                f"The volume {self.root} is used by another process exclusively: with memory:// one process alone may use a "
-                "volume. Stop the other, or use Redis (SESSIONSWEEP_REDIS_URL).",
-            ) from error
-        except (NotOursError, OSError) as error:
-            raise VolumeUntrustedError(
-                "marker-unreadable", f"The marker of {self.root} can't be locked: {error}."
-            ) from error
-        return ExclusiveLock(descriptor)
+        with self._tree() as tree:
+            return lock_marker(tree, self.root)
 
 
 def _absolute(path: Path) -> Path:

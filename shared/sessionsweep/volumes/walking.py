@@ -1,8 +1,10 @@
-"""Walking all files of a volume, page by page, going on from a cursor, with memory that doesn't grow with the tree.
+"""Walking all files of a volume, page by page, going on from a cursor, with memory that doesn't grow with the
+tree.
 
-The order is that of names, so that a cursor means something to the next pass, on another worker, days later. A folder is
-read once for each slice of its names; only a folder with more names than a slice is read again. What no pattern of ours
-matches is counted and never opened: folders in a session's folder, links, special files, other file systems.
+The order is that of names, so that a cursor means something to the next pass, on another worker, days later.
+A folder is read once for each slice of its names; only a folder with more names than a slice is read again.
+What no pattern of ours matches is counted and never opened: folders in a session's folder, links, special
+files, other file systems.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ EXAMPLES = 10  # strangers named in a page
 class Page:
     """A part of the walk. `cursor`: where to go on; None: the walk is complete.
 
-    `empty` are sessions whose folder held nothing. `strangers` counts what isn't ours by kind (`name`, `not-regular`,
-    `not-a-folder`, `other-device`), `examples` names some, quoted. `unreadable` counts errors by errno: what lies there is
-    unknown, not gone. `names` counts all names looked at.
+    `empty` are sessions whose folder held nothing. `strangers` counts what isn't ours by kind (`name`,
+    `not-regular`, `not-a-folder`, `other-device`), `examples` names some, quoted. `unreadable` counts errors
+    by errno: what lies there is unknown, not gone. `names` counts all names looked at.
     """
 
     found: list[Sighting] = field(default_factory=list)
@@ -45,7 +47,8 @@ class Page:
 
 
 def walk(tree: Tree, cursor: str, limit: int, budget: float | None) -> Page:
-    """The next page of at most `limit` files, in at most about `budget` seconds (None: no bound), but never no progress.
+    """The next page of at most `limit` files, in at most about `budget` seconds (None: no bound), but never
+    no progress.
 
     Raises:
         VolumeError: the cursor isn't one of a walk's.
@@ -63,7 +66,8 @@ class _Walk:
 
     def page(self) -> Page:
         after = self._after
-        # A cursor that names a folder and something in it goes on inside that folder; one that ends there goes on after it.
+        # A cursor that names a folder and something in it goes on inside that folder; one that ends there
+        # goes on after it.
         for fan_out in self._names(self._tree.files, after[:1], inside=len(after) > 1):
             below = after[1:] if after[:1] == [fan_out] else []
             if not self._fan_out(fan_out, below):
@@ -140,7 +144,9 @@ class _Walk:
         return -1
 
     def _names(self, folder: int, after: list[str], *path: str, inside: bool = False) -> Iterator[str]:
-        """The folder's names in order, from after `after[0]` on (or from it on, when the cursor lies inside it)."""
+        """The folder's names in order, from after `after[0]` on (or from it on, when the cursor lies inside
+        it).
+        """
         last = after[0] if after else ""
         first = inside
         while True:
