@@ -8,6 +8,7 @@ be reached it runs the engine right here: no promise depends on a message.
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import time
 from typing import Any
@@ -20,12 +21,13 @@ from sessionsweep.store import operations as op
 from sessionsweep.store.keys import partition_name
 from sessionsweep_workers import names
 from sessionsweep_workers.context import Context, current
+from sessionsweep_workers.tasks import outstanding
 
 log = logging.getLogger(__name__)
 
 LOOK = 1.0  # seconds between two looks at the queues
 BEAT = 5.0  # seconds between two heartbeats of this node
-OUTSTANDING = 10.0  # seconds after which a reclaim that was sent and never ran is taken for lost
+OUTSTANDING = 10_000  # ms after which a reclaim that was sent and never began is taken for lost
 LATE = 1.5  # intervals without a sweep after which this worker sweeps itself
 
 
@@ -60,7 +62,6 @@ class _KeeperThread(threading.Thread):
         self._context: Context = current()
         self._over = threading.Event()
         self._wake = threading.Event()
-        self._sent: dict[str, float] = {}  # volume id → when a reclaim was sent
         self._alarmed = False
 
     def finish(self) -> None:
@@ -116,14 +117,13 @@ class _KeeperThread(threading.Thread):
             self._alarmed = False
 
     def _reclaim(self, volume_id: str) -> None:
-        if time.monotonic() - self._sent.get(volume_id, -OUTSTANDING) < min(
-            OUTSTANDING, self._context.settings.cleanup_interval
-        ):
+        # at most one waits to begin; it gives the lease back when it does, and a lost message costs the lease's time
+        token = secrets.token_hex(8)
+        if not self._context.store.execute(op.TakeLease(outstanding(volume_id), token, OUTSTANDING)):
             return
-        self._sent[volume_id] = time.monotonic()
         try:
             self._app.tasks[names.RECLAIM].apply_async(
-                kwargs={"volume": volume_id}, queue=names.volume_queue(volume_id), retry=False
+                kwargs={"volume": volume_id, "sent": token}, queue=names.volume_queue(volume_id), retry=False
             )
         except Exception as error:
             log.warning("the broker doesn't take a message (%s): reclaiming here", error)

@@ -80,9 +80,13 @@ def sweep_orphans(
     return result.as_dict()
 
 
-def reclaim(self: Task, volume: str | None = None, request_id: str | None = None) -> dict[str, Any]:
+def reclaim(
+    self: Task, volume: str | None = None, request_id: str | None = None, sent: str | None = None
+) -> dict[str, Any]:
     """Deletes what ended sessions left on this node's volumes (or on the one named)."""
     context = current()
+    if volume and sent:
+        context.store.execute(op.DropLease(outstanding(volume), sent))
     with record(context, names.RECLAIM, request_id or self.request.id) as about:
         result = context.reclaim.run_once(volume_ids=[volume] if volume else None, budget=BUDGET)
         about.done(result.as_dict())
@@ -164,6 +168,11 @@ def _stale(context: Context, slot: int | None, interval: float) -> bool:
         raise
     except SessionSweepError:
         return False
+
+
+def outstanding(volume_id: str) -> str:
+    """The lease that a reclaim holds from when a keeper sends it until it begins."""
+    return f"reclaim:{volume_id}"
 
 
 def _queue(volume: str | None) -> str:

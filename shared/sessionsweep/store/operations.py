@@ -390,7 +390,7 @@ class Settle(Operation[Settled]):
 
 @dataclass(frozen=True, slots=True)
 class QueueDepth:
-    """One location's queue: entries, and how long (ms) the oldest has been due (0: none is due)."""
+    """One location's queue: entries, and how long (ms, at least 1) the oldest has been due (0: none is due)."""
 
     location: str
     entries: int

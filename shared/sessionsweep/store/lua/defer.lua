@@ -27,12 +27,13 @@ if duration > 0 then
 end
 
 -- what stands, without this token's: the latest for the session and for each resource
-local kept, session_till, pins, mine = {}, 0, {}, {}
+local kept, session_till, pins, mine, in_force = {}, 0, {}, {}, false
 for _, line in ipairs(lines(redis.call('HGET', rkey, '@k'))) do
   local who, when, what = string.match(line, '^(%S+) (%d+) (%S*)$')
   when = tonumber(when)
   if who == token then
     mine[what] = true
+    if when > now then in_force = true end
   elseif when > now then
     kept[#kept + 1] = line
     if what == '' then session_till = math.max(session_till, when) else pins[what] = math.max(pins[what] or 0, when) end
@@ -75,7 +76,8 @@ else
   -- the job outlived its session: what it deferred is due when the last job lets go
   local due = math.max(tonumber(buried), session_till)
   redis.call('HSET', prefix .. 't:' .. sid, 'due', string.format('%.0f', due))
-  for _, place in ipairs(lines(redis.call('HGET', rkey, '@'))) do
+  -- a lapsed deferral defers nothing any more, and must not pull leased entries forward
+  for _, place in ipairs(in_force and lines(redis.call('HGET', rkey, '@')) or {}) do
     if redis.call('ZSCORE', prefix .. 'q:' .. place, sid) then
       redis.call('ZADD', prefix .. 'q:' .. place, 'LT', string.format('%.0f', math.max(now, due)), sid)
       if due <= now then nudge(prefix, place) end

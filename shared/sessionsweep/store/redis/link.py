@@ -14,8 +14,8 @@ from typing import Any
 import hiredis
 from redis import exceptions as driver
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.backoff import NoBackoff
 from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from sessionsweep.errors import StoreError
 from sessionsweep.store.redis import replies, scripts
@@ -29,7 +29,9 @@ class Call:
 
     __slots__ = ("answer", "deadline", "packed", "repeatable", "script", "sent")
 
-    def __init__(self, packed: bytes, answer: asyncio.Future[Any], script: str, repeatable: bool, deadline: float) -> None:
+    def __init__(
+        self, packed: bytes, answer: asyncio.Future[Any], script: str, repeatable: bool, deadline: float
+    ) -> None:
         self.packed = packed
         self.answer = answer
         self.script = script
@@ -117,10 +119,11 @@ class Link:
         try:
             connection = self._make(**self._kwargs)
             async with asyncio.timeout(self._timeout):
-                await connection.connect()
+                await connection.connect()  # type: ignore[no-untyped-call]
             reader, writer = connection._reader, connection._writer
             if reader is None or writer is None:
                 raise ConnectionError("the connection closed while it was made")
+            connection._reader = connection._writer = None  # the link's from now on; else `__del__` warns about them
         except (*BROKEN, driver.ResponseError, TimeoutError) as error:
             self._connecting = None
             waiting, self._waiting = self._waiting, deque()
