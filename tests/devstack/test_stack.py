@@ -92,8 +92,11 @@ def get(url: str, path: str, credentials: bool = True) -> int:
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """One stack for all tests that leave it running."""
     base = tmp_path_factory.mktemp("up")
-    with Up(base / "data", base, SESSIONSWEEP_IDLE_TIMEOUT="7m") as stack:
-        yield stack
+    stack = Up(base / "data", base, SESSIONSWEEP_IDLE_TIMEOUT="7m")
+    try:
+        yield stack.start()
+    finally:
+        stack.stop(timeout=12)
 
 
 @pytest.fixture
