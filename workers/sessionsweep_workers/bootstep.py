@@ -25,7 +25,7 @@ from sessionsweep_workers.tasks import outstanding
 
 log = logging.getLogger(__name__)
 
-LOOK = 1.0  # seconds between two looks at the queues
+LOOK = 1.0  # seconds between two looks at the queues, or a quarter of the cleanup interval where that is shorter
 BEAT = 5.0  # seconds between two heartbeats of this node
 OUTSTANDING = 10_000  # ms after which a reclaim that was sent and never began is taken for lost
 LATE = 1.5  # intervals without a sweep after which this worker sweeps itself
@@ -84,7 +84,7 @@ class _KeeperThread(threading.Thread):
                 log.warning("the store doesn't answer: %s", error)
             except Exception:
                 log.exception("the keeper goes on")
-            self._wake.wait(LOOK)
+            self._wake.wait(max(0.1, min(LOOK, self._context.settings.cleanup_interval / 4)))
             self._wake.clear()
 
     def _listen(self) -> None:
