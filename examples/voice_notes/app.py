@@ -83,7 +83,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     @app.get("/")
     def page() -> ResponseReturnValue:
         links = {name: address for name, address in nodes.items() if name != settings.node}
-        body = render_template("page.html", node=settings.node, others=links, max_text=MAX_TEXT, accept=",".join(AUDIO))
+        body = render_template(
+            "page.html",
+            node=settings.node,
+            others=links,
+            max_text=MAX_TEXT,
+            accept=",".join(AUDIO),
+            most=_megabytes(settings.max_bytes_per_session),
+        )
         return body, {"Cache-Control": "no-cache"}
 
     @app.post("/files")
@@ -206,6 +213,11 @@ def _size(file: FileStorage) -> int:
     size = file.stream.seek(0, io.SEEK_END)
     file.stream.seek(0)
     return size
+
+
+def _megabytes(size: int) -> str:
+    """A limit for people: `100 MB`, or nothing where there is none."""
+    return f"{size / 1e6:.3g} MB" if size else ""
 
 
 def _forget_old_notes(most: int) -> None:

@@ -51,7 +51,7 @@ async function look() {
   $("log-out").hidden = !known;
   $("user-name").textContent = session.user || "";
   $("session-note").textContent = session.session_id
-    ? "Everything you do here starts it again."
+    ? "Whatever you do here renews it."
     : "No session yet. Your first note starts one.";
   tick();
 }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sessionsweep.errors import (
     ClientMismatchError,
-    ConfigurationError,
     HeldError,
     InvalidTokenError,
     LimitReachedError,
@@ -16,10 +16,12 @@ from sessionsweep.errors import (
     SessionSweepError,
     StoreError,
     VolumeError,
+    VolumeIOError,
     VolumeNotHereError,
 )
 
 RETRY_AFTER = 5  # seconds; a server that restarts is back by then
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,9 @@ def answer_to(error: SessionSweepError) -> Answer | None:
         # RFC 9110, 15.5.20: the request was directed at a server that can't answer it; these can.
         body = {"error": "This node doesn't have the file; ask one of `nodes`.", "nodes": list(error.nodes)}
         return Answer(421, body)
-    if isinstance(error, VolumeError | HeldError) and not isinstance(error, ConfigurationError):
+    if isinstance(error, VolumeIOError) and error.errno in FULL:
+        return Answer(507, {"error": "The disk is full; try again later."})  # RFC 4918, 11.5
+    if isinstance(error, VolumeError | HeldError):
         return _later("The disk that this needs isn't in service; try again later.")
     return None
 

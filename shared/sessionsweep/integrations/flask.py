@@ -17,6 +17,7 @@ from flask import Flask, Response, current_app, jsonify, request
 from flask.typing import ResponseReturnValue
 from werkzeug.local import LocalProxy
 
+from sessionsweep.engine.inprocess import InProcessSweeper
 from sessionsweep.errors import (
     ClientMismatchError,
     ConfigurationError,
@@ -47,6 +48,7 @@ class SessionSweep:
         app: the app to bind.
         settings: the deployment's settings. Where None: the app's `SESSIONSWEEP_…` configuration values, over
             the environment's variables of the same names.
+        sessions: the `Sessions` to use instead of new ones, to share them with code outside of requests.
 
     From the app's configuration it takes `SESSIONSWEEP_COOKIE_NAME` (`sessionsweep`, and
     `__Host-sessionsweep` where a browser accepts that prefix) and Flask's own `SESSION_COOKIE_SECURE`, `_PATH`,
@@ -57,8 +59,11 @@ class SessionSweep:
         ConfigurationError: a setting is missing or impossible.
     """
 
-    def __init__(self, app: Flask | None = None, settings: Settings | None = None) -> None:
+    def __init__(
+        self, app: Flask | None = None, settings: Settings | None = None, *, sessions: Sessions | None = None
+    ) -> None:
         self._settings = settings
+        self._sessions = sessions
         if app is not None:
             self.init_app(app)
 
@@ -66,8 +71,12 @@ class SessionSweep:
         """Binds an app. Nothing connects here, so a server may fork afterwards."""
         if EXTENSION in app.extensions:
             raise ConfigurationError(f"{app.name} has SessionSweep already; call init_app once for each app")
-        settings = self._settings or Settings(**_configured(app))
-        app.extensions[EXTENSION] = Binding(Sessions(settings))
+        sessions = self._sessions or Sessions(self._settings or Settings(**_configured(app)))
+        app.extensions[EXTENSION] = Binding(sessions)
+        if sessions.settings.sweeper == "in-process":
+            # With a request, not here: a server may fork after this, and its children keep no thread.
+            sweeper = InProcessSweeper(sessions.core, sessions.store)
+            app.before_request(sweeper.ensure)
         app.after_request(_finish)
         # The app's own handler wins, whichever of the two is registered first.
         app.error_handler_spec[None][None].setdefault(SessionSweepError, _answer)
