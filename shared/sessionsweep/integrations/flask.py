@@ -350,7 +350,8 @@ def _binding() -> Binding:
     try:
         return cast(Binding, current_app.extensions[EXTENSION])
     except KeyError:
-        raise RuntimeError(f"{current_app.name} has no SessionSweep: call SessionSweep(app) first") from None
+        # Not a RuntimeError: a proxy's bool() answers False for that, and the mistake would look like "no session".
+        raise ConfigurationError(f"{current_app.name} has no SessionSweep: call SessionSweep(app) first") from None
 
 
 def _finish(response: Response) -> Response:
