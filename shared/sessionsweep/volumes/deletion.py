@@ -80,7 +80,7 @@ def delete_many(tree: Tree, batches: Iterable[tuple[str, Sequence[str]]]) -> lis
         try:
             folder = tree.session_folder(session_id)
         except FileNotFoundError:
-            removals += [Removal(session_id, rid, Outcome.GONE) for rid in resource_ids]
+            removals += [_absent(session_id, rid) for rid in resource_ids]
             continue
         except (NotOursError, OSError) as error:
             removals += [_failed(session_id, rid, error) for rid in resource_ids]
@@ -180,6 +180,12 @@ def _is_still(opened: os.stat_result, sighted: Sighting) -> bool:
         and opened.st_size == sighted.size
         and opened.st_mtime_ns == sighted.mtime_ns
     )
+
+
+def _absent(session_id: str, resource_id: str) -> Removal:
+    if not RESOURCE_ID.match(resource_id):
+        return _refused(session_id, resource_id, "bad-id", f"{resource_id!r} is no resource id")
+    return Removal(session_id, resource_id, Outcome.GONE)
 
 
 def _refused(session_id: str, resource_id: str, code: str, message: str) -> Removal:

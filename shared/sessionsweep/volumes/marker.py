@@ -54,7 +54,7 @@ class Marker:
         """
         try:
             content = json.loads(raw)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _unreadable(where, "it is no JSON") from error
         if not isinstance(content, Mapping):
             raise _unreadable(where, "it is no JSON object")

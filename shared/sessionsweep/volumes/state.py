@@ -35,7 +35,7 @@ def read_high_water(root: int, device: int, path: Path) -> int | None:
     try:
         content = json.loads(os.read(descriptor, _LARGEST))
         mark = content["high_water_ms"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise _unreadable(path, "its content is damaged") from error
     except OSError as error:
         raise _unreadable(path, f"reading it failed with {errno_name(error)}") from error
