@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from sessionsweep.errors import (
     ClientMismatchError,
     ConfigurationError,
@@ -21,10 +23,12 @@ from sessionsweep.errors import (
     VolumeUntrustedError,
 )
 from sessionsweep.model.session import Client
-from sessionsweep.sessions.aio import AsyncSession, AsyncSessionFile, AsyncSessions
 from sessionsweep.sessions.sync import Session, SessionFile, Sessions
 from sessionsweep.sessions.view import Resource, Stats
 from sessionsweep.settings import Settings
+
+if TYPE_CHECKING:
+    from sessionsweep.sessions.aio import AsyncSession, AsyncSessionFile, AsyncSessions
 
 __all__ = [
     "AsyncSession",
@@ -54,3 +58,12 @@ __all__ = [
     "VolumeNotHereError",
     "VolumeUntrustedError",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The asynchronous side, on first use: a synchronous app doesn't pay for importing asyncio."""
+    if name in ("AsyncSession", "AsyncSessionFile", "AsyncSessions"):
+        from sessionsweep.sessions import aio
+
+        return getattr(aio, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,6 @@ sent, and how the answer is read, is written once.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -57,6 +56,8 @@ def run(flow: Flow[R], store: Store) -> R:
 
 async def run_async(flow: Flow[R], store: AsyncStore) -> R:
     """The same, awaited: file work runs in threads, so nothing blocks the loop."""
+    import asyncio  # only asynchronous apps pay for it
+
     try:
         step = next(flow)
         while True:
