@@ -1,0 +1,1 @@
+"""The command line `sessionsweep`; the extra `cli` installs what it needs."""

@@ -1,0 +1,44 @@
+"""All commands under one name, and what becomes of their errors: a message and exit status 1, never a traceback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from sessionsweep.cli import config, dead_letters, holds, sessions, stats, sweep, up, users, volumes
+from sessionsweep.cli.output import complain
+from sessionsweep.errors import SessionSweepError
+
+
+class Commands(TyperGroup):
+    """Turns every error of ours into a message on standard error and exit status 1 (click's own wrong usage: 2)."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except SessionSweepError as error:
+            complain(str(error))
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    name="sessionsweep",
+    cls=Commands,
+    help="Sessions, and everything a session leaves behind. Settings come from SESSIONSWEEP_… variables.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("up")(up.up)
+app.add_typer(sessions.app, name="sessions")
+app.add_typer(users.app, name="users")
+app.add_typer(sweep.app, name="sweep")
+app.command("stats")(stats.stats)
+app.add_typer(volumes.app, name="volumes")
+app.add_typer(holds.app, name="holds")
+app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(config.app, name="config")

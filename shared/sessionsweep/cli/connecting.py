@@ -1,0 +1,63 @@
+"""From the environment to a connected deployment, for the time of one command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sessionsweep.deployment import Core
+from sessionsweep.errors import ConfigurationError
+from sessionsweep.sessions.sync import Sessions
+from sessionsweep.settings import Settings
+from sessionsweep.store.flow import Flow, run
+from sessionsweep.store.protocol import Store
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What a command works on."""
+
+    sessions: Sessions
+
+    @property
+    def settings(self) -> Settings:
+        """Its settings."""
+        return self.sessions.settings
+
+    @property
+    def core(self) -> Core:
+        """Its settings in the store's units, and this node's volumes."""
+        return self.sessions.core
+
+    @property
+    def store(self) -> Store:
+        """Its store."""
+        return self.sessions.store
+
+    def run(self, flow: Flow[R]) -> R:
+        """Drives a flow."""
+        return run(flow, self.store)
+
+
+@contextmanager
+def deployment() -> Iterator[Deployment]:
+    """The deployment of the environment.
+
+    Raises:
+        ConfigurationError: a setting is impossible, or the store is the memory of another process.
+    """
+    settings = Settings.from_env()
+    if settings.in_memory:
+        raise ConfigurationError(
+            "SESSIONSWEEP_REDIS_URL=memory:// is each process's own memory: this command would see an empty one, not "
+            "the app's, whose own thread sweeps it. Give a server's URL to use the command line."
+        )
+    sessions = Sessions(settings)
+    try:
+        yield Deployment(sessions)
+    finally:
+        sessions.close()

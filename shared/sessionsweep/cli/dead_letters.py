@@ -1,0 +1,88 @@
+"""`dead-letters`: what could not be reclaimed, tried again or forgotten."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sessionsweep.cli.connecting import Deployment, deployment
+from sessionsweep.cli.options import Json, Yes, confirm
+from sessionsweep.cli.output import count, print_json, print_table, say
+from sessionsweep.errors import SessionSweepError
+from sessionsweep.operator import dead_letters
+from sessionsweep.sessions.view import Resource, moment
+from sessionsweep.store.operations import DeadLetter
+from sessionsweep.units import format_size
+
+app = typer.Typer(no_args_is_help=True, help="Resources that could not be reclaimed.")
+Id = Annotated[str | None, typer.Argument(metavar="ID", help="The resource's id.")]
+All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List what failed too often, and why."""
+    with deployment() as here:
+        letters = here.run(dead_letters.listed(here.core))
+    if as_json:
+        print_json([_row(letter) for letter in letters])
+        return
+    rows = [
+        (r.resource_id, letter.session_id, format_size(r.size), r.tries, f"{r.location}: {r.error}")
+        for letter in letters
+        for r in (letter.record,)
+    ]
+    print_table(("ID", "SESSION", ">SIZE", ">TRIES", "WHERE AND WHY"), rows, "No dead letters.")
+
+
+@app.command()
+def retry(resource_id: Id = None, every: All = False) -> None:
+    """Try again: owed again, due now, with fresh tries."""
+    with deployment() as here:
+        done = 0
+        for letter in _chosen(here, resource_id, every):
+            done += here.run(dead_letters.retry(letter))
+    _report(done, "is owed again", "are owed again", resource_id)
+
+
+@app.command()
+def drop(resource_id: Id = None, every: All = False, yes: Yes = False) -> None:
+    """Forget: the bytes stay where they are, and are nobody's."""
+    with deployment() as here:
+        letters = _chosen(here, resource_id, every)
+        if every and letters:
+            confirm(f"Forget {count(len(letters), 'dead letter')}?", yes)
+        done = sum(here.run(dead_letters.drop(here.core, letter)) for letter in letters)
+    _report(done, "is forgotten", "are forgotten", resource_id)
+
+
+def _chosen(here: Deployment, resource_id: str | None, every: bool) -> list[DeadLetter]:
+    if (resource_id is None) == (not every):
+        raise typer.BadParameter("give either a resource's id or --all")
+    if resource_id is not None:
+        return [here.run(dead_letters.find(here.core, resource_id))]
+    return here.run(dead_letters.listed(here.core))
+
+
+def _report(done: int, one: str, many: str, resource_id: str | None) -> None:
+    if resource_id is not None and not done:
+        raise SessionSweepError(f"{resource_id} was no dead letter any more; nothing was done.")
+    say(f"{count(done, 'resource')} {one if done == 1 else many}.")
+
+
+def _row(letter: DeadLetter) -> dict[str, object]:
+    r = letter.record
+    seen = Resource.of(r)
+    return {
+        "session_id": letter.session_id,
+        "resource_id": r.resource_id,
+        "kind": seen.kind,
+        "purpose": r.purpose,
+        "location": r.location,
+        "size": r.size,
+        "tries": r.tries,
+        "error": r.error,
+        "created_at": seen.created_at,
+        "dead_since": moment(r.until),
+    }

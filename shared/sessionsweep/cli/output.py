@@ -1,0 +1,136 @@
+"""What the command line prints: tables that fit 80 columns, JSON, messages; text of strangers made harmless."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from sessionsweep.units import format_duration
+
+
+UNBROKEN = ("ID", "SESSION", "SETTING")  # columns to be copied from: they never wrap
+
+
+def printable(text: object) -> str:
+    """`text` with everything that could steer a terminal or forge a line (control and format characters) escaped.
+
+    User names, user agents and purposes come from strangers (ASVS 16.4.1).
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def out() -> Console:
+    """Standard output as it is now; no colour when it is no terminal, or NO_COLOR is set."""
+    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+
+
+def err() -> Console:
+    """Standard error, likewise."""
+    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+
+
+def say(message: str) -> None:
+    """One line of a result for people."""
+    out().print(Text(message), soft_wrap=True)
+
+
+def note(message: str) -> None:
+    """A remark beside the result, on standard error."""
+    err().print(Text(message), soft_wrap=True, style="yellow")
+
+
+def complain(message: str) -> None:
+    """Why it failed, on standard error."""
+    err().print(Text(f"error: {message}"), soft_wrap=True, style="red")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document: dataclasses as objects, times as ISO 8601 with their offset."""
+    json.dump(value, sys.stdout, indent=2, default=_encode)
+    sys.stdout.write("\n")
+
+
+def _encode(value: object) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
+    """A table; a column whose name begins with `>` is aligned right. Long text is folded, never cut."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        right = column.startswith(">")
+        table.add_column(
+            column.lstrip(">"),
+            justify="right" if right else "left",
+            overflow="fold",
+            no_wrap=right or column in UNBROKEN,
+        )
+    count = 0
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+        count += 1
+    if count:
+        out().print(table)
+    else:
+        say(empty)
+
+
+def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
+    """Names and values, one to a line."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(name, Text(printable(value)))
+    out().print(table)
+
+
+def brief(seconds: float) -> str:
+    """A duration in its two largest units: `3d4h`, `1h2m`, `12s`."""
+    if seconds < 1:
+        return "0s"
+    whole = int(seconds)
+    for unit, smaller in ((86400, 3600), (3600, 60)):
+        if whole >= unit:
+            whole -= whole % smaller
+            break
+    return format_duration(whole)
+
+
+def count(number: int, noun: str) -> str:
+    """`1 session`, `2 sessions`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[Progress]:
+    """A progress bar on standard error while something takes its time; nothing where that is no terminal."""
+    console = err()
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        progress.add_task(what, total=None)
+        yield progress
+
+
+def quiet_logs() -> None:
+    """The library's log lines are for services: a command says by itself what happened."""
+    logger = logging.getLogger("sessionsweep")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False

@@ -1,0 +1,197 @@
+"""`sessions`: list, show and end sessions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from sessionsweep.cli.connecting import Deployment, deployment
+from sessionsweep.cli.options import Json, session_id
+from sessionsweep.cli.output import brief, count, note, print_json, print_pairs, print_table, say
+from sessionsweep.errors import SessionSweepError
+from sessionsweep.model.states import EndReason
+from sessionsweep.operator.queries import SessionCase, show
+from sessionsweep.sessions import lifecycle
+from sessionsweep.sessions.sync import Session
+from sessionsweep.sessions.view import Resource, SessionView, moment
+from sessionsweep.units import format_size
+
+app = typer.Typer(no_args_is_help=True, help="Sessions.")
+Id = Annotated[str, typer.Argument(metavar="ID", help="The session's id: its public part.", callback=session_id)]
+
+
+@app.command("list")
+def list_(
+    user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 100,
+    cursor: Annotated[str | None, typer.Option(help="Go on from an earlier list.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List live sessions, those due first on top. Reading renews nothing."""
+    with deployment() as here:
+        found, following = _pages(here, user, cursor, limit)
+    if as_json:
+        print_json({"sessions": [fields(session) for session in found], "next_cursor": following})
+        return
+    rows = [
+        (
+            s.id,
+            s.user or "-",
+            brief((s.read_at - s.created_at).total_seconds()),
+            brief((s.read_at - s.last_activity).total_seconds()),
+            s.request_count,
+            s.resource_count + s.stream_count,
+            format_size(s.bytes_used),
+        )
+        for s in found
+    ]
+    columns = ("ID", "USER", ">AGE", ">IDLE", ">REQ", ">RES", ">SIZE")
+    print_table(columns, rows, "No live sessions." if following is None else "None on this page.")
+    if following is not None:
+        note(f"More: --cursor {following}")
+
+
+def _pages(here: Deployment, user: str | None, cursor: str | None, limit: int) -> tuple[list[Session], str | None]:
+    """Page after page, for one may be short, until there are `limit`."""
+    found: dict[str, Session] = {}
+    while True:
+        try:
+            page, cursor = here.sessions.list(user, cursor, min(limit - len(found), 500))
+        except ValueError:
+            raise typer.BadParameter(f"{cursor!r} is no cursor of a list; leave it out to begin anew") from None
+        found.update((session.id, session) for session in page)
+        if cursor is None or len(found) >= limit:
+            return list(found.values()), cursor
+
+
+def fields(session: SessionView) -> dict[str, Any]:
+    """A live session as JSON, in the words of the admin side."""
+    return {
+        "session_id": session.id,
+        "user_id": session.user,
+        "ip_address": session.ip,
+        "user_agent": session.user_agent,
+        "created_at": session.created_at,
+        "last_activity": session.last_activity,
+        "duration_seconds": (session.read_at - session.created_at).total_seconds(),
+        "idle_seconds": (session.read_at - session.last_activity).total_seconds(),
+        "expires_in_seconds": session.expires_in,
+        "request_count": session.request_count,
+        "resource_count": session.resource_count,
+        "stream_count": session.stream_count,
+        "total_bytes_used": session.bytes_used,
+    }
+
+
+@app.command("show")
+def show_(the_id: Id, as_json: Json = False) -> None:
+    """Show one session, live or ended, and what it owns or still owes. Its data isn't shown."""
+    with deployment() as here:
+        case = here.run(show(the_id))
+    if case is None:
+        raise SessionSweepError(
+            f"There is no session {the_id}: it never was, ended owning nothing, or its receipt's time is over."
+        )
+    if as_json:
+        print_json(_case(case))
+        return
+    print_pairs(_pairs(case))
+    if case.resources:
+        say("")
+        rows = [
+            (r.resource_id, r.state.name.lower(), seen.kind, format_size(r.size), f"{r.location} {r.error}".strip())
+            for r in case.resources
+            for seen in (Resource.of(r),)
+        ]
+        print_table(("ID", "STATE", "KIND", ">SIZE", "LOCATION"), rows, "")
+
+
+def _case(case: SessionCase) -> dict[str, Any]:
+    resources = [
+        {
+            "resource_id": r.resource_id,
+            "state": r.state.name.lower(),
+            "kind": Resource.of(r).kind,
+            "purpose": r.purpose,
+            "size": r.size,
+            "location": r.location,
+            "created_at": moment(r.created),
+            "last_used": moment(r.used),
+            "tries": r.tries,
+            "error": r.error,
+        }
+        for r in case.resources
+    ]
+    shown: dict[str, Any] = {"session_id": case.session_id, "state": case.life}
+    if case.record is not None:
+        shown.update(fields(SessionView(case.record, case.now)))
+    elif case.tombstone is not None:
+        t = case.tombstone
+        shown.update(
+            user_id=t.user,
+            reason=t.reason,
+            created_at=moment(t.created),
+            ended_at=moment(t.ended),
+            owed=t.owed,
+            deleted=t.deleted,
+            bytes_deleted=t.bytes_deleted,
+        )
+    return {**shown, "resources": resources}
+
+
+def _pairs(case: SessionCase) -> list[tuple[str, object]]:
+    pairs: list[tuple[str, object]] = [("session", case.session_id), ("state", case.life)]
+    if case.record is not None:
+        s = SessionView(case.record, case.now)
+        pairs += [
+            ("user", s.user or "-"),
+            ("created", f"{s.created_at:%Y-%m-%d %H:%M:%S} UTC, from {s.ip or 'an unknown address'}"),
+            ("user agent", s.user_agent or "-"),
+            ("idle", brief((s.read_at - s.last_activity).total_seconds())),
+            ("ends in", brief(s.expires_in)),
+            ("requests", s.request_count),
+            (
+                "owns",
+                f"{count(s.resource_count, 'resource')}, {count(s.stream_count, 'stream')}, "
+                f"{format_size(s.bytes_used)}",
+            ),
+        ]
+    elif case.tombstone is not None:
+        t = case.tombstone
+        pairs += [
+            ("user", t.user or "-"),
+            ("ended", f"{moment(t.ended):%Y-%m-%d %H:%M:%S} UTC ({t.reason})"),
+            ("lasted", brief((t.ended - t.created) / 1000)),
+            ("still owed", count(t.owed, "resource")),
+            ("deleted", f"{count(t.deleted, 'resource')}, {format_size(t.bytes_deleted)}"),
+        ]
+    return pairs
+
+
+@app.command()
+def end(
+    the_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="The session's id: its public part.", callback=session_id)
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="The app's own key of a tracked session.")] = None,
+) -> None:
+    """End a session: unusable everywhere from now on, its resources reclaimed at once."""
+    if (the_id is None) == (key is None):
+        raise typer.BadParameter("give either a session's id or --key")
+    with deployment() as here:
+        if key is not None:
+            if not key:
+                raise typer.BadParameter("--key is empty")
+            if not here.sessions.end(key=key, reason=EndReason.ADMIN):
+                raise SessionSweepError("No live session is tracked under that key.")  # the key may be secret
+            say("Ended.")
+            return
+        assert the_id is not None
+        ended = here.run(lifecycle.end(here.core, the_id, EndReason.ADMIN))
+    if ended.done:
+        say(f"Ended {the_id}; {count(ended.owed, 'resource')} owed.")
+    elif ended.reason is not None:
+        say(f"{the_id} had ended already ({ended.reason}).")
+    else:
+        raise SessionSweepError(f"There is no live session {the_id}: it ended owning nothing, or never was.")

@@ -1,0 +1,24 @@
+"""`up`: the whole system on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sessionsweep.errors import ConfigurationError
+
+
+def up(
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Keeps everything for the next run; without it all is temporary.")
+    ] = None,
+    port_base: Annotated[int | None, typer.Option(help="Listen on this port and the next three.")] = None,
+) -> None:
+    """Run the whole system on this machine: Redis, two web nodes, workers, beat and Flower. Ctrl-C stops it."""
+    try:
+        from sessionsweep_workers.devstack.stack import run
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"`sessionsweep up` needs {error.name}: pip install 'sessionsweep[up]'") from error
+    raise typer.Exit(run(data_dir, port_base))

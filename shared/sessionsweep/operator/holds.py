@@ -1,0 +1,67 @@
+"""Holds for operators: what stops destruction, and the word that lets it go on."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from sessionsweep.deployment import Core
+from sessionsweep.errors import HeldError, VolumeError
+from sessionsweep.model.holds import ALL, IDLE, Hold
+from sessionsweep.sessions.books import partitions
+from sessionsweep.store import operations as op
+from sessionsweep.store.flow import Flow, ask, work
+from sessionsweep.volumes.volume import Volume
+
+
+def listed() -> Flow[tuple[list[Hold], int]]:
+    """All holds, the oldest first, and the store's time (ms). A hold whose time is over is left out."""
+    facts = yield from ask(op.Facts())
+    rows = yield from ask(op.Table("holds"))
+    holds = [Hold.decode(row) for row in rows.values()]
+    standing = [hold for hold in holds if not hold.until or hold.until > facts.now]
+    return sorted(standing, key=lambda hold: (hold.since, hold.scope)), facts.now
+
+
+def lift(core: Core, scope: str) -> Flow[Hold]:
+    """The operator's word: destruction goes on. Answers the hold that was lifted.
+
+    Lifting `all` takes the store as it is for the truth: its time mark is raised to now, or the next pass would find
+    it rolled back again. Lifting `idle` lets idle ends go on at once. Lifting a volume's hold for too many orphans
+    allows its next whole walk to pass the cap.
+
+    Raises:
+        HeldError: there is no such hold, or lifting it changes nothing because its cause still stands.
+    """
+    rows = yield from ask(op.Table("holds"))
+    if scope not in rows:
+        known = ", ".join(sorted(rows)) or "there are none"
+        raise HeldError(f"There is no hold on {scope!r}; holds: {known}.")
+    hold = Hold.decode(rows[scope])
+    if hold.reason == "foreign-deployment":
+        raise HeldError(
+            f"Lifting the hold on {scope} changes nothing: the next pass makes it again, for the marker still names "
+            f"another deployment. If this store is the right one: sessionsweep volumes adopt NAME, on node {hold.node}."
+        )
+    if scope == ALL:
+        # Marks first: a pass between the two steps finds the hold or agreeing marks, never neither.
+        facts = yield from ask(op.Facts())
+        yield from ask(op.SetMeta({"high_water": str(facts.now)}, raise_only=True))
+        yield from _lower_marks(core, facts.now)
+    if scope == IDLE:
+        for partition in (yield from partitions(core)):
+            yield from ask(op.HoldIdle(partition, 0))
+    yield from ask(op.TableDrop("holds", scope))
+    return hold
+
+
+def _lower_marks(core: Core, now: int) -> Flow[None]:
+    """This node's volumes whose mark lies in the store's future (its clock was set back) would hold all again."""
+    for spec in core.settings.volumes:
+        try:
+            volume: Volume = yield from work(partial(Volume.open, Path(spec.path), spec.name))
+            mark = yield from work(volume.high_water)
+            if mark is not None and mark > now:
+                yield from work(partial(volume.set_high_water, now, lower=True))
+        except VolumeError:
+            continue  # not mounted: it holds again when it comes back, and says so

@@ -1,0 +1,92 @@
+"""Reading sessions for operators: one with all that it owns, whatever its state, and where ended ones' debts wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sessionsweep.deployment import Core
+from sessionsweep.model.holds import Hold
+from sessionsweep.model.resource import ResourceRecord
+from sessionsweep.model.session import SessionRecord, Tombstone
+from sessionsweep.sessions.books import partitions, stats
+from sessionsweep.sessions.lifecycle import is_due
+from sessionsweep.sessions.view import Stats
+from sessionsweep.store import operations as op
+from sessionsweep.store.flow import Flow, ask
+
+
+class Life(StrEnum):
+    """How a session stands."""
+
+    LIVE = "live"
+    DUE = "due"  # dead to every request, and ended by the next sweep
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCase:
+    """Everything that the store knows of one session; `now` is the store's time in ms."""
+
+    session_id: str
+    life: Life
+    now: int
+    record: SessionRecord | None
+    tombstone: Tombstone | None
+    resources: tuple[ResourceRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits at one location: sessions that owe something there, and for how long (s) the oldest has been due."""
+
+    location: str
+    sessions: int
+    oldest_due_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The books, the backlog, the holds, and how long ago (s) the last sweep ran (None: never)."""
+
+    stats: Stats
+    backlog: tuple[Backlog, ...]
+    holds: tuple[Hold, ...] = field(default=())
+    last_sweep_seconds_ago: float | None = None
+
+
+def show(session_id: str) -> Flow[SessionCase | None]:
+    """One session, live or ended. None: it never was, or ended owning nothing, or its receipt's time is over."""
+    peeked = yield from ask(op.PeekSession(session_id))
+    resources = yield from ask(op.ListResources(session_id))
+    record, tombstone = peeked.record, peeked.tombstone
+    if record is None and tombstone is None and not resources:
+        return None
+    life = Life.ENDED
+    if record is not None:
+        life = Life.DUE if is_due(record, peeked.now) else Life.LIVE
+    return SessionCase(session_id, life, peeked.now, record, tombstone, resources)
+
+
+def overview(core: Core) -> Flow[Overview]:
+    """All that `stats` shows; the cost doesn't grow with the number of sessions."""
+    totals = yield from stats(core)
+    waiting = yield from backlog(core)
+    rows = yield from ask(op.Table("holds"))
+    meta = yield from ask(op.Meta())
+    facts = yield from ask(op.Facts())
+    last = meta.get("last_sweep")
+    ago = None if last is None else max(0.0, (facts.now - int(last)) / 1000)
+    return Overview(totals, waiting, tuple(Hold.decode(row) for _, row in sorted(rows.items())), ago)
+
+
+def backlog(core: Core) -> Flow[tuple[Backlog, ...]]:
+    """Every location that is owed something, over all partitions."""
+    found: dict[str, Backlog] = {}
+    for partition in (yield from partitions(core)):
+        for queue in (yield from ask(op.Queues(partition))):
+            if queue.entries:
+                known = found.get(queue.location, Backlog(queue.location, 0, 0.0))
+                oldest = max(known.oldest_due_seconds, queue.oldest_due / 1000)
+                found[queue.location] = Backlog(queue.location, known.sessions + queue.entries, oldest)
+    return tuple(found[location] for location in sorted(found))
