@@ -18,7 +18,6 @@ from rich.text import Text
 
 from sessionsweep.units import format_duration
 
-
 UNBROKEN = ("ID", "SESSION", "SETTING")  # columns to be copied from: they never wrap
 
 

@@ -144,9 +144,8 @@ def _end_idle(seconds: float, as_json: bool) -> None:
     if as_json:
         print_json({"ended": done.ended, "owed": done.owed})
     else:
-        say(
-            f"Ended {count(done.ended, 'session')} idle for {format_duration(seconds)} or longer; {count(done.owed, 'resource')} owed."
-        )
+        owed = count(done.owed, "resource")
+        say(f"Ended {count(done.ended, 'session')} idle for {format_duration(seconds)} or longer; {owed} owed.")
 
 
 def _preview_sessions(seconds: float | None, as_json: bool) -> None:
@@ -160,9 +159,8 @@ def _preview_sessions(seconds: float | None, as_json: bool) -> None:
         for w in found.would_end
     ]
     print_table(("ID", "WHY", ">IDLE", ">AGE", ">RES", ">SIZE"), rows, "No session would be ended.")
-    say(
-        f"Would end {count(found.sessions, 'session')}: {count(found.resources, 'resource')}, {format_size(found.bytes)}."
-    )
+    leaving = f"{count(found.resources, 'resource')}, {format_size(found.bytes)}"
+    say(f"Would end {count(found.sessions, 'session')}: {leaving}.")
     for waits in found.backlog:
         say(f"Already owed at {waits.location}: by {count(waits.sessions, 'session')}.")
     if IDLE in found.held:
