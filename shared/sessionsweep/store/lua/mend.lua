@@ -72,7 +72,8 @@ if not buried then
   all = redis.call('HGETALL', rkey)
 end
 for number, place in ipairs(places) do
-  if not redis.call('ZSCORE', prefix .. 'q:' .. place, sid) then
+  -- an entry that never comes due was made for live streams: it is as good as none
+  if tonumber(redis.call('ZSCORE', prefix .. 'q:' .. place, sid) or FAR) >= FAR then
     if requeue(prefix, place, sid, all, number, ended_due(prefix, sid)) > 0 then
       redis.call('HSET', prefix .. 'l', place, 1)
       missing = true

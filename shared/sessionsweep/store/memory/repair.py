@@ -7,7 +7,7 @@ from sessionsweep.model.states import EndReason, ResourceState
 from sessionsweep.store.memory.ending import move_books
 from sessionsweep.store.memory.reclaim import close_debt, requeue
 from sessionsweep.store.memory.resources import STREAM
-from sessionsweep.store.memory.state import Grave, Holdings, Partition, Session, Sightings, State
+from sessionsweep.store.memory.state import FAR, Grave, Holdings, Partition, Session, Sightings, State
 from sessionsweep.store.memory.steps import Step, partition_step, session_step
 from sessionsweep.store.operations import Mend, Mended, ScanSessions, Sight
 
@@ -33,7 +33,8 @@ def mend(state: State, partition: Partition, operation: Mend, now: int) -> Mende
         _bury(partition, session_id, holdings, now, operation.grace)
     missing = False
     for place in holdings.places:
-        if session_id not in partition.queue(place).times:
+        # an entry that never comes due was made for live streams: it is as good as none
+        if partition.queue(place).times.get(session_id, FAR) >= FAR:
             missing = requeue(state, partition, session_id, place, now) > 0 or missing
     if grave is None:
         return Mended("buried")

@@ -1,0 +1,96 @@
+"""Conformance: facts, meta, tables, named leases, counters, and many operations at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from driving import MAC, T0, P, Subject, create_op
+
+from sessionsweep.model.ids import new_session_id
+from sessionsweep.store import operations as op
+
+
+def test_facts_tell_the_server_s_run_and_time(store: Subject) -> None:
+    facts = store.do(op.Facts())
+    assert facts.now == T0
+    assert len(facts.run_id) == 40
+    assert facts.version
+    assert not facts.policy.startswith("allkeys")
+    assert store.do(op.Facts()).run_id == facts.run_id
+
+
+def test_meta_is_set_set_once_or_raised(store: Subject) -> None:
+    assert store.do(op.Meta()) == {}
+    assert store.do(op.SetMeta({"id": "one", "mark": "5"})) is True
+    assert store.do(op.SetMeta({"id": "two", "schema": "1"}, only_new=True)) is True
+    assert store.do(op.SetMeta({"id": "two"}, only_new=True)) is False
+    assert store.do(op.SetMeta({"mark": "4"}, raise_only=True)) is False
+    assert store.do(op.SetMeta({"mark": "5"}, raise_only=True)) is False
+    assert store.do(op.SetMeta({"mark": "10", "fresh": "0"}, raise_only=True)) is True
+    assert store.do(op.Meta()) == {"id": "one", "mark": "10", "schema": "1", "fresh": "0"}
+    assert store.do(op.SetMeta({"mark": "1"})) is True
+    assert store.do(op.Meta())["mark"] == "1"
+
+
+def test_tables_keep_rows_apart(store: Subject) -> None:
+    assert store.do(op.Table("vols")) == {}
+    assert store.do(op.TablePut("vols", "v1", "a ü\n{}")) is True
+    assert store.do(op.TablePut("vols", "v1", "b")) is False
+    assert store.do(op.TablePut("vols", "v1", "c", only_new=True)) is False
+    assert store.do(op.TablePut("vols", "v2", "d", only_new=True)) is True
+    assert store.do(op.Table("vols")) == {"v1": "b", "v2": "d"}
+    assert store.do(op.Table("holds")) == {}
+    assert store.do(op.TableDrop("vols", "v1")) is True
+    assert store.do(op.TableDrop("vols", "v1")) is False
+    assert store.do(op.Table("vols")) == {"v2": "d"}
+
+
+def test_a_lease_by_name_has_one_holder(store: Subject) -> None:
+    assert store.do(op.TakeLease("orphans", "one", 60_000)) is True
+    assert store.do(op.TakeLease("orphans", "one", 60_000)) is True
+    assert store.do(op.TakeLease("orphans", "two", 60_000)) is False
+    assert store.do(op.TakeLease("others", "two", 60_000)) is True
+    assert store.do(op.DropLease("orphans", "two")) is False
+    assert store.do(op.DropLease("orphans", "one")) is True
+    assert store.do(op.DropLease("orphans", "one")) is False
+    assert store.do(op.TakeLease("orphans", "two", 60_000)) is True
+
+
+def test_a_lease_by_name_lapses(store: Subject) -> None:
+    store.do(op.TakeLease("orphans", "one", 150))
+    assert store.until_lapsed(150, lambda: store.do(op.TakeLease("orphans", "two", 60_000)))
+    assert store.do(op.DropLease("orphans", "one")) is False
+
+
+def test_counters_add_up_and_are_their_partition_s_own(store: Subject) -> None:
+    assert store.do(op.Counters(P)) == {}
+    assert store.do(op.Count(P, {"sweeps": 1, "orphans": 5})) == 2
+    store.do(op.Count(P, {"sweeps": 2, "orphans": -1}))
+    assert store.do(op.Counters(P)) == {"sweeps": 3, "orphans": 4}
+    assert store.do(op.Counters("08")) == {}
+
+
+def test_many_operations_answer_each_in_its_place(store: Subject) -> None:
+    sids = [store.create() for _ in range(4)]
+    store.end(sids[1])
+    over = store.create()
+    operations: list[op.Operation[Any]] = [op.OpenSession(sid, (MAC,)) for sid in sids]
+    operations += [op.PeekSession(sids[0]), create_op(new_session_id(P)), op.EndSession(over, "user"), op.Meta()]
+    replies = store.many(operations)
+    states = [reply.status for reply in replies[:4]]
+    ok, invalid = op.OpenStatus.OK, op.OpenStatus.INVALID
+    assert states == [ok, invalid, ok, ok]
+    assert [reply.record.session_id for reply in (replies[0], replies[2], replies[3])] == [sids[0], sids[2], sids[3]]
+    assert replies[4].record.session_id == sids[0]
+    assert (replies[5].status, replies[6].done, replies[7]) == (ok, True, {})
+    assert store.many([]) == []
+
+
+def test_partitions_share_nothing(store: Subject) -> None:
+    here, there = store.create(), store.create(new_session_id("08"))
+    assert store.wheel() == [here]
+    assert store.do(op.ListWheel("08"))[0] == (there,)
+    assert store.books() == {"created": 1}
+    store.advance(10**9)
+    store.sweep_all()
+    assert store.do(op.PeekSession(there)).record is not None

@@ -1,0 +1,146 @@
+"""Conformance: books of places (a user's sessions, all sessions) and users' quotas."""
+
+from __future__ import annotations
+
+import pytest
+from driving import T0, P, Subject
+
+from sessionsweep.model.ids import new_resource_id, new_session_id
+from sessionsweep.store import operations as op
+
+MINUTE = 60_000
+
+
+@pytest.fixture(params=["ana", None], ids=["user", "all"])
+def user(request: pytest.FixtureRequest) -> str | None:
+    """Whose book: a user's, or that of all sessions."""
+    chosen: str | None = request.param
+    return chosen
+
+
+def test_places_are_reserved_up_to_the_limit(store: Subject, user: str | None) -> None:
+    first, second, third = (new_session_id(P) for _ in range(3))
+    assert store.do(op.Reserve(user, first, 2)) == op.Reserved(True, T0 + MINUTE, 1)
+    assert store.do(op.Reserve(user, second, 2)) == op.Reserved(True, T0 + MINUTE, 2)
+    assert store.do(op.Reserve(user, third, 2)) == op.Reserved(False, T0 + MINUTE, 2)
+    assert set(store.do(op.Members(user))) == {first, second}
+
+
+def test_reserving_again_is_success_even_at_the_limit(store: Subject, user: str | None) -> None:
+    sid = new_session_id(P)
+    store.do(op.Reserve(user, sid, 1))
+    store.advance(1000)
+    assert store.do(op.Reserve(user, sid, 1)) == op.Reserved(True, T0 + 1000 + MINUTE, 1)
+    store.do(op.Confirm(user, sid))
+    assert store.do(op.Reserve(user, sid, 1)).ok
+    assert store.do(op.Members(user)) == (sid,)
+
+
+def test_a_lapsed_reservation_still_counts_but_is_told_first(store: Subject, user: str | None) -> None:
+    old, lapsed, fresh, asking = (new_session_id(P) for _ in range(4))
+    store.do(op.Confirm(user, old))
+    store.do(op.Reserve(user, lapsed, 3))
+    store.advance(MINUTE)
+    store.do(op.Reserve(user, fresh, 3))
+    refused = store.do(op.Reserve(user, asking, 3))
+    assert refused == op.Reserved(False, store.now + MINUTE, 3, (lapsed, old))
+    assert store.do(op.Reserve(user, asking, 3, suspects=1)).suspects == (lapsed,)
+    assert set(store.do(op.Members(user))) == {old, lapsed, fresh}
+
+
+def test_confirmed_places_last_in_the_order_in_which_they_were_confirmed(store: Subject, user: str | None) -> None:
+    sids = []
+    for _ in range(3):
+        sids.append(new_session_id(P))
+        store.do(op.Reserve(user, sids[-1], 3))
+        assert store.do(op.Confirm(user, sids[-1])) is True
+        store.advance(10)
+    store.advance(10 * MINUTE)
+    assert store.do(op.Confirm(user, sids[0])) is True
+    assert store.do(op.Members(user)) == tuple(sids)
+    assert store.do(op.Members(user, 1, 1)) == (sids[1],)
+    assert store.do(op.Reserve(user, new_session_id(P), 3)).suspects == tuple(sids)
+
+
+def test_a_place_can_be_confirmed_without_a_reservation(store: Subject, user: str | None) -> None:
+    sid = new_session_id(P)
+    assert store.do(op.Confirm(user, sid)) is True
+    assert store.do(op.Members(user)) == (sid,)
+
+
+def test_a_place_is_given_back_once(store: Subject, user: str | None) -> None:
+    sid = new_session_id(P)
+    store.do(op.Reserve(user, sid, 1))
+    assert store.do(op.GiveBack(user, sid)) is True
+    assert store.do(op.GiveBack(user, sid)) is False
+    assert store.do(op.Members(user)) == ()
+    assert store.do(op.Reserve(user, new_session_id(P), 1)).ok
+
+
+def test_a_place_may_be_taken_away_when_it_is_confirmed_or_lapsed(store: Subject, user: str | None) -> None:
+    sid = new_session_id(P)
+    lapsed = op.IsLapsed(user, sid)
+    assert store.do(lapsed) is False
+    store.do(op.Reserve(user, sid, 1))
+    store.advance(MINUTE - 1)
+    assert store.do(lapsed) is False
+    store.advance(1)
+    assert store.do(lapsed) is True
+    store.do(op.Confirm(user, sid))
+    assert store.do(lapsed) is True
+
+
+def test_books_are_apart(store: Subject) -> None:
+    sid = new_session_id(P)
+    store.do(op.Confirm("ana", sid))
+    assert (store.do(op.Members("bob")), store.do(op.Members(None))) == ((), ())
+
+
+def quota(store: Subject, sid: str, rid: str, size: int, **limits: int) -> str:
+    return store.do(op.ReserveQuota("ana", sid, rid, size, **limits))
+
+
+def test_a_quota_bounds_count_and_bytes_over_all_sessions(store: Subject) -> None:
+    first, second = new_session_id(P), new_session_id("08")
+    assert quota(store, first, "r1", 60, max_resources=2, max_bytes=100) == "ok"
+    assert quota(store, second, "r2", 41, max_resources=2, max_bytes=100) == "limit:bytes"
+    assert quota(store, second, "r2", 40, max_resources=2, max_bytes=100) == "ok"
+    assert quota(store, second, "r3", 0, max_resources=2, max_bytes=100) == "limit:resources"
+    assert quota(store, second, "r3", 10**12) == "ok"
+
+
+def test_a_share_said_again_sets_its_size(store: Subject) -> None:
+    sid = new_session_id(P)
+    for _ in range(2):
+        assert quota(store, sid, "r1", 60, max_resources=1, max_bytes=100) == "ok"
+    assert quota(store, sid, "r1", 101, max_bytes=100) == "limit:bytes"
+    assert quota(store, sid, "r1", 10, max_bytes=5) == "ok"  # less is always welcome
+    assert quota(store, sid, "r2", 90, max_bytes=100) == "ok"
+    assert quota(store, sid, "r3", 1, max_bytes=100) == "limit:bytes"
+
+
+def test_shares_are_given_back_one_by_one_or_all_of_a_session(store: Subject) -> None:
+    sid, other = new_session_id(P), new_session_id(P)
+    for rid in ("r1", "r2", "r3"):
+        quota(store, sid, rid, 10)
+    quota(store, other, "r1", 10)
+    assert store.do(op.GiveBack("ana", sid, "r1")) is True
+    assert store.do(op.GiveBack("ana", sid, "r1")) is False
+    assert quota(store, sid, "r4", 71, max_bytes=100) == "limit:bytes"
+    assert quota(store, sid, "r4", 70, max_bytes=100) == "ok"
+    assert store.do(op.GiveBack("ana", sid, "*")) is True
+    assert store.do(op.GiveBack("ana", sid, "*")) is False
+    assert quota(store, sid, "r5", 91, max_bytes=100) == "limit:bytes"
+    assert store.do(op.GiveBack("ana", other, "*")) is True
+    assert quota(store, sid, "r5", 100, max_bytes=100) == "ok"
+
+
+def test_giving_back_a_share_leaves_the_place(store: Subject) -> None:
+    sid, rid = new_session_id(P), new_resource_id()
+    store.do(op.Confirm("ana", sid))
+    quota(store, sid, rid, 1)
+    store.do(op.GiveBack("ana", sid, rid))
+    assert store.do(op.Members("ana")) == (sid,)
+    quota(store, sid, rid, 1)
+    store.do(op.GiveBack("ana", sid))
+    assert store.do(op.GiveBack("ana", sid, rid)) is True
