@@ -26,6 +26,7 @@ if not known then
   end
 end
 if not known then return {0} end
+if string.byte(raw, 1) ~= 1 then return {err = 'FORMAT a newer release wrote this session; upgrade this one'} end
 --@include clock
 local created, idle, max, filed, keep, resources, streams, bytes, last, requests, fp4, fp6 =
   struct.unpack('>I6I5I5I6I6I2I2I6I6I4c3c3', raw, 19)

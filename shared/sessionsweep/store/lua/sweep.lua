@@ -30,8 +30,12 @@ redis.call('UNLINK', prefix .. 'none') -- sweeping must work on a full server
 
 local idle, expired, refiled, stale, owed_in_all, would = 0, 0, 0, 0, 0, {}
 local held -- asked once, and only when somebody is idle
+local done, newer = 0, false
 for _, sid in ipairs(ids) do
   local raw = redis.call('GET', prefix .. 's:' .. sid)
+  newer = raw and string.byte(raw, 1) ~= 1
+  if newer then break end -- a newer release wrote it: a newer sweeper goes on from here
+  done = done + 1
   local h = raw and header(raw)
   if not raw or h.filed ~= tonumber(first) then
     stale = stale + 1
@@ -60,9 +64,9 @@ for _, sid in ipairs(ids) do
     end
   end
 end
-redis.call('LTRIM', slot, #ids, -1)
+redis.call('LTRIM', slot, done, -1)
 if redis.call('EXISTS', slot) == 0 then redis.call('ZREM', wheel, first) end
 local following = redis.call('ZRANGE', wheel, 0, 0)[1]
 close_books(prefix)
-return {idle, expired, refiled, stale, following and tonumber(following) <= horizon and 1 or 0, now, owed_in_all,
+return {idle, expired, refiled, stale, following and tonumber(following) <= horizon and not newer and 1 or 0, now, owed_in_all,
   held or 0, would}

@@ -7,6 +7,8 @@ local FAR = 1e15
 
 local function header(raw)
   local h = {}
+  -- never guessed: a newer release wrote it, and a newer release ends it
+  if string.byte(raw, 1) ~= 1 then error({err = 'FORMAT a newer release wrote this session; upgrade this one'}) end
   h.flags = string.byte(raw, 2)
   h.created, h.idle, h.max, h.filed, h.keep, h.resources, h.streams, h.bytes, h.last, h.requests =
     struct.unpack('>I6I5I5I6I6I2I2I6I6I4', raw, 19)
