@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from volume_trees import DEPLOYMENT
 
 from sessionsweep.model.ids import new_resource_id, new_session_id
 from sessionsweep.volumes import descriptors
 from sessionsweep.volumes.volume import Volume
-from volume_trees import DEPLOYMENT
 
 SHM = Path("/dev/shm")
 

@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from werkzeug.datastructures import FileStorage
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from volume_trees import put, session_path
+from werkzeug.datastructures import FileStorage
 
 from sessionsweep.errors import ResourceNotFoundError, ResourceTooLargeError, SessionSweepError, VolumeError
 from sessionsweep.model.ids import new_resource_id, new_session_id
 from sessionsweep.volumes.volume import NewFile, Outcome, Volume
-from volume_trees import put, session_path
 
 
 def test_create_write_read_delete(place: Path, opening: str, sid: str, rid: str) -> None:
@@ -72,7 +72,13 @@ def test_a_name_is_used_once(volume: Volume, sid: str, rid: str) -> None:
 
 @pytest.mark.parametrize(
     ("session_id", "resource_id"),
-    [("..", "0" * 16), ("00" + "0" * 18, "../" + "0" * 13), ("00" + "0" * 18, "0" * 16 + "\n"), ("", ""), ("00" + "0" * 18, "0" * 15 + "/")],
+    [
+        ("..", "0" * 16),
+        ("00" + "0" * 18, "../" + "0" * 13),
+        ("00" + "0" * 18, "0" * 16 + "\n"),
+        ("", ""),
+        ("00" + "0" * 18, "0" * 15 + "/"),
+    ],
 )
 def test_no_path_from_what_is_no_id(volume: Volume, session_id: str, resource_id: str) -> None:
     with pytest.raises(VolumeError):
@@ -98,8 +104,8 @@ def test_limit_refuses_before_the_write(volume: Volume, sid: str, rid: str) -> N
         file.write(b"again")  # overwriting isn't growing
         with pytest.raises(ResourceTooLargeError):
             file.truncate(11)
+        file.seek(9)
         with pytest.raises(ResourceTooLargeError):
-            file.seek(9)
             file.write(b"xy")
     assert file.path.read_bytes() == b"again56789"
 
@@ -125,14 +131,18 @@ def test_limit_grows_by_its_owners_word(volume: Volume, sid: str, rid: str) -> N
 
 def test_limit_counts_what_another_program_wrote(volume: Volume, sid: str, rid: str) -> None:
     file = volume.create(sid, rid, limit=10)
-    subprocess.run([sys.executable, "-c", "import sys; open(sys.argv[1], 'wb').write(b'x' * 11)", file.path], check=True)
+    subprocess.run(
+        [sys.executable, "-c", "import sys; open(sys.argv[1], 'wb').write(b'x' * 11)", file.path], check=True
+    )
     with pytest.raises(ResourceTooLargeError):
         file.finish()
     assert not file.closed  # the owner discards it under its lock
     assert file.discard()
     assert not file.path.exists()
     with volume.create(sid, rid, limit=10) as file:
-        subprocess.run([sys.executable, "-c", "import sys; open(sys.argv[1], 'wb').write(b'x' * 9)", file.path], check=True)
+        subprocess.run(
+            [sys.executable, "-c", "import sys; open(sys.argv[1], 'wb').write(b'x' * 9)", file.path], check=True
+        )
     assert file.size == 9
 
 
@@ -262,12 +272,11 @@ def test_copy_from_names_what_it_can_not_take(volume: Volume, sid: str, rid: str
 
 
 def test_writers_of_the_standard_library(volume: Volume, sid: str, rid: str) -> None:
-    with volume.create(sid, rid) as file:
-        with wave.open(file, "wb") as sound:  # type: ignore[call-overload]
-            sound.setnchannels(1)
-            sound.setsampwidth(2)
-            sound.setframerate(8000)
-            sound.writeframes(b"\0\1" * 800)
+    with volume.create(sid, rid) as file, wave.open(file, "wb") as sound:  # type: ignore[call-overload]
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8000)
+        sound.writeframes(b"\0\1" * 800)
     with volume.open_file(sid, rid) as reading, wave.open(reading) as sound:
         assert sound.getnframes() == 800
     with volume.create(sid, new_resource_id()) as file:
@@ -417,10 +426,8 @@ def test_a_limited_file_is_bytes_in_memory_up_to_its_limit(
     with volume.create(new_session_id("00"), new_resource_id(), limit=limit) as file:
         for what, value in steps:
             position = model.tell()
-            if isinstance(value, bytes):
-                needed = position + len(value)
-            else:
-                needed = value if what == "truncate" else 0
+            grown = position + len(value) if isinstance(value, bytes) else value
+            needed = grown if what in ("write", "truncate") else 0
             if needed > limit:
                 with pytest.raises(ResourceTooLargeError):
                     _do(file, what, value)

@@ -157,7 +157,13 @@ def _delete(
                 return Removal(session_id, resource_id, Outcome.BUSY)
         opened = os.fstat(descriptor)
         named = status(resource_id, dir_fd=folder, follow_symlinks=False)
-        if named.st_ino != opened.st_ino or named.st_dev != opened.st_dev or opened.st_dev != device:
+        if (
+            opened.st_ino != seen.st_ino
+            or named.st_ino != opened.st_ino
+            or opened.st_dev != device
+            or named.st_dev != device
+            or not is_regular(opened.st_mode)  # a FIFO may have been given the number of the inode just freed
+        ):
             return _refused(session_id, resource_id, "changed", "another file took the name meanwhile")
         if sighted is not None and not _is_still(opened, sighted):
             return Removal(session_id, resource_id, Outcome.CHANGED)

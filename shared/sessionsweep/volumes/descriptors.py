@@ -104,7 +104,8 @@ def open_regular(parent: int, name: str, device: int | None, flags: int = os.O_R
             raise NotOursError("changed", f"{name!r} was swapped while it was opened") from error
         raise
     opened = os.fstat(descriptor)
-    if not same_file(seen, opened):
+    # The number alone doesn't tell: what was swapped in may have been given the inode just freed.
+    if not same_file(seen, opened) or not stat.S_ISREG(opened.st_mode):
         os.close(descriptor)
         raise NotOursError("changed", f"{name!r} was swapped while it was opened")
     return descriptor, opened
