@@ -114,7 +114,7 @@ def test_a_locked_file_is_spared_until_it_is_released(node: Node) -> None:
 @pytest.fixture
 def stubborn(node: Node, tmp_path: Path) -> Path:
     """A folder where a file should be: nothing of ours deletes it."""
-    session, rid, path = node.session_with_file()
+    session, _, path = node.session_with_file()
     path.unlink()
     path.mkdir()
     node.write(session)

@@ -43,9 +43,15 @@ def test_the_intent_stands_before_the_first_byte(node: Node) -> None:
 
 def test_an_exception_discards_the_file_and_its_record(node: Node) -> None:
     session, _ = node.sessions.create()
-    with pytest.raises(RuntimeError, match="boom"), session.new_file() as f:
-        f.write(b"half")
-        raise RuntimeError("boom")
+    f = session.new_file()
+
+    def write_half() -> None:
+        with f:
+            f.write(b"half")
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        write_half()
     assert not f.path.exists()
     assert node.store.execute(op.ListResources(session.id)) == ()
     assert books(node)["active"] == 0
@@ -145,9 +151,15 @@ def test_deleting_is_reclaimed_by_the_worker(node: Node) -> None:
 
 def test_a_commit_after_the_end_is_a_typed_error_and_leaves_nothing(node: Node) -> None:
     session, _ = node.sessions.create()
-    with pytest.raises(SessionEndedError), session.new_file() as f:
-        f.write(b"late")
-        node.sessions.end(session.id)
+    f = session.new_file()
+
+    def write_late() -> None:
+        with f:
+            f.write(b"late")
+            node.sessions.end(session.id)
+
+    with pytest.raises(SessionEndedError):
+        write_late()
     assert not f.path.exists()
     assert books(node)["owed"] == 0
 

@@ -129,7 +129,7 @@ def test_data_that_is_not_json_is_named(node: Node) -> None:
 
 
 def test_extend_sets_and_never_adds(node: Node) -> None:
-    session, token = node.sessions.create(HOME)
+    session, _ = node.sessions.create(HOME)
     session.extend(idle=3)
     session.extend(idle=3)
     assert session.expires_in == pytest.approx(3, abs=0.1)
@@ -229,7 +229,7 @@ def test_an_older_key_still_verifies(make_node: Callable[..., Node]) -> None:
 def test_at_a_users_limit_the_new_one_is_refused_or_the_oldest_ends(make_node: Callable[..., Node]) -> None:
     refusing = make_node(max_sessions_per_user=2)
     ending = make_node(max_sessions_per_user=2, on_user_limit="end-oldest")
-    first, first_token = refusing.sessions.create(HOME, user="ana")
+    first, _ = refusing.sessions.create(HOME, user="ana")
     refusing.advance(1)
     refusing.sessions.create(HOME, user="ana")
     with pytest.raises(LimitReachedError, match="MAX_SESSIONS_PER_USER"):

@@ -76,8 +76,8 @@ class Trust:
                 ALL,
                 "rolled-back",
                 f"the store's time mark is {(seen - mark) // 1000} s behind volume {volume.name!r}: an old snapshot "
-                "was loaded. Sessions created since are unknown to it, and tokens logged out since live again. If this is "
-                "meant: sessionsweep holds lift all; to end every session: sessionsweep users end --all",
+                "was loaded. Sessions created since are unknown to it, and tokens logged out since live again. If this "
+                "is meant: sessionsweep holds lift all; to end every session: sessionsweep users end --all",
             )
         return Permit(volume, facts.run_id)
 

@@ -480,7 +480,7 @@ class OutboxDone(Operation[int]):
 
 @dataclass(frozen=True, slots=True)
 class HoldIdle(Operation[int]):
-    """Stops idle ends in a partition for `duration` from now (never shortens); 0 lifts. Answers until when (0: lifted)."""
+    """Stops idle ends in a partition for `duration` from now (never shortens); 0 lifts. Answers until when."""
 
     partition: str
     duration: int

@@ -52,8 +52,8 @@ def decode_session(session_id: str, raw: bytes) -> SessionRecord:
             data = dict(_pairs(raw, at))
     return SessionRecord(
         session_id, mac, c1 << 32 | c0, l1 << 32 | l0, i1 << 32 | i0, m1 << 32 | m0, f1 << 32 | f0, k1 << 32 | k0,
-        requests, resources, streams, b1 << 32 | b0, fp4, fp6, flags & PUBLIC_FLAGS, user or None, alias, ip or None, agent or None,
-        node, data,
+        requests, resources, streams, b1 << 32 | b0, fp4, fp6, flags & PUBLIC_FLAGS, user or None, alias, ip or None,
+        agent or None, node, data,
     )  # fmt: skip
 
 
