@@ -23,7 +23,7 @@ def __getattr__(name: str) -> object:
 
         return install
     if name == "app":
-        from sessionsweep_workers.app import build
+        from sessionsweep_workers.application import build
 
         built = build()
         globals()["app"] = built

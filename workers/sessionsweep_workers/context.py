@@ -1,11 +1,14 @@
-"""What this process's tasks work with: one deployment, its store and its passes, made on first use in each process."""
+"""What a process's tasks work with: one deployment, its store and its passes, made on first use in each process."""
 
 from __future__ import annotations
 
 import functools
 import os
 import threading
-from dataclasses import dataclass
+import weakref
+from dataclasses import dataclass, field
+
+from celery import Celery
 
 from sessionsweep.deployment import Core
 from sessionsweep.engine.orphans import Orphans
@@ -13,6 +16,7 @@ from sessionsweep.engine.reclaim import Reclaim
 from sessionsweep.engine.sweep import Sweep
 from sessionsweep.engine.trust import Trust
 from sessionsweep.engine.upkeep import Upkeep
+from sessionsweep.errors import ConfigurationError
 from sessionsweep.sessions.connect import make_store
 from sessionsweep.sessions.sync import Sessions
 from sessionsweep.settings import Settings
@@ -21,11 +25,13 @@ from sessionsweep.store.protocol import Store
 
 @dataclass
 class Context:
-    """One process's view of the deployment. The store's connections drop what they inherited when it forks."""
+    """One process's view of a deployment. `stopping` is set when the worker is told to end: passes stop early."""
 
     settings: Settings
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
+        self.pid = os.getpid()
         self.core = Core(self.settings)
         self.store: Store = make_store(self.settings)
         self.trust = Trust(self.core, self.store)
@@ -42,26 +48,43 @@ class Context:
     @functools.cached_property
     def observing(self) -> Context:
         """The same deployment in observe mode: for dry runs."""
-        return Context(self.settings.model_copy(update={"mode": "observe"}))
+        return Context(self.settings.model_copy(update={"mode": "observe"}), self.stopping)
 
 
-_contexts: dict[int, Context] = {}
-_settings: Settings | None = None
-_lock = threading.Lock()
+class _Installed:
+    """The settings that an app was given, and this process's context."""
+
+    def __init__(self, settings: Settings | None) -> None:
+        self.given = settings
+        self.context: Context | None = None
 
 
-def configure(settings: Settings | None) -> None:
-    """Sets the settings that this process's tasks use (None: from the environment, when first needed)."""
-    global _settings
-    _settings = settings
-    _contexts.clear()
+_installed: weakref.WeakKeyDictionary[Celery, _Installed] = weakref.WeakKeyDictionary()
 
 
-def current() -> Context:
-    """This process's context; a forked child makes its own, for a volume's lock or a clock's history is not shared."""
-    with _lock:
-        context = _contexts.get(os.getpid())
-        if context is None:
-            _contexts.clear()
-            context = _contexts[os.getpid()] = Context(_settings or Settings.from_env())
-        return context
+def configure(app: Celery, settings: Settings | None) -> None:
+    """Sets the settings that an app's tasks use (None: from the environment, when first needed)."""
+    _installed[app] = _Installed(settings)
+
+
+def is_installed(app: Celery) -> bool:
+    """Whether our tasks were added to an app."""
+    return app in _installed
+
+
+def current(app: Celery) -> Context:
+    """This process's context of an app.
+
+    A forked child makes its own: a volume's lock and a clock's history are not shared. No lock is taken, which a fork
+    might copy while it is held: of two contexts that two threads make at once, the earlier serves its call and goes.
+
+    Raises:
+        ConfigurationError: nothing was installed into this app, or a setting is impossible.
+    """
+    installed = _installed.get(app)
+    if installed is None:
+        raise ConfigurationError(f"sessionsweep is not installed in {app!r}; call sessionsweep_workers.install(app)")
+    context = installed.context
+    if context is None or context.pid != os.getpid():
+        context = installed.context = Context(installed.given or Settings.from_env())
+    return context

@@ -7,44 +7,82 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kombu.exceptions import OperationalError
+
+from sessionsweep.errors import ConfigurationError, SessionSweepError
 from sessionsweep.sessions.connect import make_store
 from sessionsweep.settings import Settings
 from sessionsweep_workers import names, passes
-from sessionsweep_workers.app import build
+from sessionsweep_workers.application import build
+from sessionsweep_workers.passes import PassRecord
+
+POLL = 0.1  # seconds between two looks at the record
 
 
 class Dispatcher:
-    """Sends tasks to the workers of one deployment. The answer is a record in the store, not a Celery result."""
+    """Sends tasks to the workers of one deployment. The answer is a record in the store, not a Celery result.
+
+    Raises:
+        ConfigurationError: there is no broker (`memory://`).
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._app = build(settings)
         self._store = make_store(settings)
 
     def dispatch(self, task: str, kwargs: Mapping[str, Any] | None = None, queue: str | None = None) -> str:
-        """Sends a task; the id under which its record will appear."""
-        request_id = str(uuid.uuid4())
-        arguments = {**(kwargs or {}), "request_id": request_id}
-        self._app.send_task(task, kwargs=arguments, queue=queue or names.QUEUE, task_id=request_id)
-        return request_id
-
-    def wait(self, request_id: str, timeout: float, tick: Callable[[float], None] = lambda _: None) -> dict[str, Any]:
-        """The record of a request, when it has ended; `tick` is told the seconds waited.
+        """Sends a task; the id under which its record will appear.
 
         Raises:
-            TimeoutError: no worker has done it within `timeout` seconds; it may still.
+            ConfigurationError: there is no such task. TypeError: it takes no such argument.
+            BrokerUnavailableError: the broker doesn't take the message.
+        """
+        if task not in names.TASKS:
+            raise ConfigurationError(f"{task!r} is not a task of ours; one of {', '.join(names.TASKS)}")
+        request_id = str(uuid.uuid4())
+        arguments = {**(kwargs or {}), "request_id": request_id}
+        try:
+            self._app.tasks[task].apply_async(
+                kwargs=arguments, queue=queue or names.QUEUE, task_id=request_id, retry=False
+            )
+        except OperationalError as error:
+            raise BrokerUnavailableError(f"the broker doesn't take the message ({error}); is it running?") from error
+        return request_id
+
+    def read(self, request_id: str) -> PassRecord | None:
+        """The record of a request as it is, running or ended; None: no worker has begun."""
+        return passes.read(self._store, request_id)
+
+    def wait(
+        self, request_id: str, timeout: float, tick: Callable[[float, PassRecord | None], None] = lambda _, __: None
+    ) -> PassRecord:
+        """The record of a request when it has ended (`state` is `done` or `failed`).
+
+        `tick` is told the seconds waited and the record so far.
+
+        Raises:
+            TimeoutError: no worker has finished it within `timeout` seconds; it may still.
         """
         begun = time.monotonic()
         while True:
-            found = passes.read(self._store, request_id)
-            if found is not None:
+            found = self.read(request_id)
+            if found is not None and found.ended:
                 return found
             waited = time.monotonic() - begun
             if waited > timeout:
-                raise TimeoutError(f"no worker answered within {timeout:.0f} s; is one running?")
-            tick(waited)
-            time.sleep(0.1)
+                raise TimeoutError(
+                    f"no worker answered within {timeout:g} s; is one running?"
+                    if found is None
+                    else f"not finished within {timeout:g} s; it goes on: {found.result}"
+                )
+            tick(waited, found)
+            time.sleep(POLL)
 
     def close(self) -> None:
-        """Closes connections."""
+        """Closes connections. Idempotent."""
         self._store.close()
         self._app.close()
+
+
+class BrokerUnavailableError(SessionSweepError):
+    """Celery's broker can't be reached; nothing was sent. Workers go on by themselves."""

@@ -1,62 +1,58 @@
-"""Adds sessionsweep to a Celery app: tasks, beat entries under stable names, this node's queues and its bootstep."""
+"""Adds sessionsweep to a Celery app: tasks, beat entries under stable names, this node's queues and its keeper."""
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_after_setup
-from kombu import Exchange, Queue
+from celery.signals import beat_init
 
-from sessionsweep.errors import SessionSweepError
 from sessionsweep.settings import Settings
-from sessionsweep.store.flow import run
-from sessionsweep_workers import context, names, tasks
-from sessionsweep_workers.bootstep import Keeper
-
-log = logging.getLogger(__name__)
+from sessionsweep_workers import names, tasks
+from sessionsweep_workers.bootsteps import ConsumeStep, KeeperStep
+from sessionsweep_workers.context import configure, current, is_installed
 
 
 def install(app: Celery, settings: Settings | None = None) -> Celery:
-    """Adds everything, and changes no setting of the app's. A second call replaces what the first one added.
+    """Adds everything, and changes no setting of the app's: serializer, acks and queue are the tasks' own.
+
+    A second call replaces what the first one added. Any beat may send the entries; with
+    `beat_scheduler="sessionsweep_workers.beat:LeasedScheduler"` any number of them sends each once.
 
     Args:
-        settings: the deployment's; None: from the environment, when a task first needs them.
+        settings: the deployment's; None: from the environment.
+
+    Raises:
+        ConfigurationError: a setting is impossible; names the variable and the fix.
     """
-    context.configure(settings)
+    settings = settings or Settings.from_env()
+    configure(app, settings)
     tasks.register(app)
-    app.conf.beat_schedule = {**(app.conf.beat_schedule or {}), **schedule(settings or Settings.from_env())}
-    app.steps["consumer"].add(Keeper)
-    celeryd_after_setup.connect(consume_own_queues, weak=False, dispatch_uid="sessionsweep.queues")
+    app.conf.beat_schedule = {**(app.conf.beat_schedule or {}), **schedule(settings)}
+    app.steps["worker"].add(KeeperStep)
+    app.steps["consumer"].add(ConsumeStep)
+    beat_init.connect(_add_entries, weak=False, dispatch_uid="sessionsweep.entries")
     return app
 
 
 def schedule(settings: Settings) -> dict[str, dict[str, Any]]:
     """Beat's entries: each pass at its interval."""
-    options = {"queue": names.QUEUE, "serializer": "json"}
 
     def every(task: str, seconds: float) -> dict[str, Any]:
-        return {"task": task, "schedule": seconds, "options": dict(options)}
+        return {"task": task, "schedule": seconds, "options": {"queue": names.QUEUE}}
 
     return {
         "sessionsweep: end idle sessions": every(names.SWEEP_IDLE, settings.cleanup_interval),
         "sessionsweep: end expired sessions": every(names.SWEEP_EXPIRED, settings.cleanup_interval),
+        "sessionsweep: reclaim what is owed": every(names.RECLAIM, settings.cleanup_interval),
         "sessionsweep: look for orphans": every(names.SWEEP_ORPHANS, settings.orphan_interval),
     }
 
 
-def consume_own_queues(sender: str, instance: Any, **_: Any) -> None:
-    """A worker consumes the common queue and one for each volume that it mounts, with and without -Q."""
-    app = instance.app
-    if names.SWEEP_IDLE not in app.tasks:
-        return
-    queues = [names.QUEUE]
-    here = context.current()
-    try:
-        run(here.core.mounts.mount(), here.store)
-    except SessionSweepError as error:
-        log.warning("volumes are mounted later: %s", error)
-    queues += [names.volume_queue(volume.id) for volume in here.core.mounts.here()]
-    for name in queues:
-        app.amqp.queues.select_add(Queue(name, Exchange(""), routing_key=name))
+def _add_entries(sender: Any, **_: Any) -> None:
+    """An app that set its schedule after `install` has overwritten our entries: they are put back when beat begins."""
+    if is_installed(sender.app):
+        entries = schedule(current(sender.app).settings)
+        missing = {name: entry for name, entry in entries.items() if name not in sender.scheduler.schedule}
+        if missing:
+            sender.scheduler.update_from_dict(missing)

@@ -1,64 +1,153 @@
-"""Records of passes in the store: who ran what, with which result; read by `sweep --wait` without a result backend."""
+"""Records of passes in the store: who ran what, with which result; read by `stats` and `sweep --wait`, without a result
+backend.
+
+Table `passes`, row → JSON `{"name", "node", "state", "at", "result", "parts"}`:
+
+    last:<task>[:<volume>]   the last run of each task, whoever asked for it
+    <request id>             a run that somebody waits for; the newest KEPT of these stay
+    <request id>.<volume>    its part on another node's volume; the run has ended when all its `parts` have
+
+`state` is `running` (it goes on in another message), `done` or `failed`; `at` is the store's time in ms; `result` has
+the counts, bytes and seconds so far, or `error`.
+"""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sessionsweep.errors import StoreError
 from sessionsweep.store import operations as op
 from sessionsweep.store.protocol import Store
 from sessionsweep_workers.context import Context
 
 TABLE = "passes"
-KEPT = 200  # rows; the oldest make room
+KEPT = 100  # rows of requests; the oldest make room
+LAST = "last:"
+ENDED = ("done", "failed")
 
 
 @dataclass
-class Record:
-    """One run of a task, as it stands in the table `passes` under its request id."""
+class PassRecord:
+    """One run of a task. `more` says that it goes on in another message."""
 
-    id: str
     name: str
     node: str
+    state: str = "running"
+    at: int = 0
     result: dict[str, Any] = field(default_factory=dict)
+    parts: list[str] = field(default_factory=list)
 
-    def done(self, result: dict[str, Any]) -> None:
+    def done(self, result: Mapping[str, Any], *, more: bool = False) -> None:
         """Sets the counts that the record will show."""
-        self.result = result
+        self.result = dict(result)
+        self.state = "running" if more else "done"
+
+    def encode(self) -> str:
+        """As it stands in the table."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, text: str) -> PassRecord:
+        """From the table."""
+        return cls(**json.loads(text))
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will be added to it (its parts have records of their own)."""
+        return self.state in ENDED
 
 
 @contextmanager
-def record(context: Context, name: str, request_id: str | None) -> Iterator[Record]:
-    """Writes the record when the block ends, also when it fails."""
-    about = Record(request_id or "", name, context.settings.node)
-    state = "failed"
+def recorded(context: Context, name: str, request_id: str | None, volume: str | None = None) -> Iterator[PassRecord]:
+    """Writes the record when the block ends, also when it fails. A store that is away costs the record, not the run."""
+    about = PassRecord(name, context.settings.node)
     try:
         yield about
-        state = "done"
-    except Exception as error:
+    except BaseException as error:
+        about.state = "failed"
         about.result = {"error": f"{type(error).__name__}: {error}"}
+        _keep(context.store, about, request_id, volume)
         raise
-    finally:
-        if about.id:
-            _write(context.store, about, state)
+    _keep(context.store, about, request_id, volume)
 
 
-def _write(store: Store, about: Record, state: str) -> None:
-    now = store.execute(op.Facts()).now
-    row = {"name": about.name, "node": about.node, "state": state, "at": now, "result": about.result}
-    store.execute(op.TablePut(TABLE, about.id, json.dumps(row)))
-    if time.monotonic_ns() % 20 == 0:  # now and then is enough
-        rows = store.execute(op.Table(TABLE))
-        oldest = sorted(rows, key=lambda one: json.loads(rows[one])["at"])[: max(0, len(rows) - KEPT)]
-        for one in oldest:
-            store.execute(op.TableDrop(TABLE, one))
+def _keep(store: Store, about: PassRecord, request_id: str | None, volume: str | None) -> None:
+    try:
+        about.at = store.execute(op.Facts()).now
+        store.execute(op.TablePut(TABLE, last_row(about.name, volume), about.encode()))
+        if request_id:
+            rows = store.execute(op.Table(TABLE))
+            if request_id in rows:  # an earlier message's share of this run
+                earlier = PassRecord.decode(rows[request_id])
+                about.result = total([earlier.result, about.result])
+                about.parts = sorted({*earlier.parts, *about.parts})
+            store.execute(op.TablePut(TABLE, request_id, about.encode()))
+            _make_room(store, {row: text for row, text in rows.items() if row != request_id})
+    except StoreError:
+        if about.state != "failed":
+            raise
 
 
-def read(store: Store, request_id: str) -> dict[str, Any] | None:
-    """The record of a request, or None while it has not ended."""
-    row = store.execute(op.Table(TABLE)).get(request_id)
-    return json.loads(row) if row else None
+def _make_room(store: Store, rows: Mapping[str, str]) -> None:
+    requests = [row for row in rows if not row.startswith(LAST)]
+    if len(requests) < KEPT:
+        return
+    by_age = sorted(requests, key=lambda row: PassRecord.decode(rows[row]).at)
+    for row in by_age[: len(requests) - KEPT + 1]:
+        store.execute(op.TableDrop(TABLE, row))
+
+
+def part_of(request_id: str | None, volume: str) -> str | None:
+    """The row of a run's part on one volume; None where nobody waits for the run."""
+    return f"{request_id}.{volume}" if request_id else None
+
+
+def last_row(name: str, volume: str | None = None) -> str:
+    """The row of a task's last run (on one volume)."""
+    return f"{LAST}{name}:{volume}" if volume else f"{LAST}{name}"
+
+
+def last_runs(store: Store) -> dict[str, PassRecord]:
+    """The last run of each task, by `<task>` or `<task>:<volume>`."""
+    rows = store.execute(op.Table(TABLE))
+    return {row.removeprefix(LAST): PassRecord.decode(text) for row, text in rows.items() if row.startswith(LAST)}
+
+
+def read(store: Store, request_id: str) -> PassRecord | None:
+    """A run that was asked for, its parts summed in; None: nothing has run yet. `ended` when all its parts have."""
+    rows = store.execute(op.Table(TABLE))
+    if request_id not in rows:
+        return None
+    whole = PassRecord.decode(rows[request_id])
+    parts = [PassRecord.decode(rows[part]) for part in whole.parts if part in rows]
+    whole.result = total([whole.result, *(part.result for part in parts)])
+    if whole.state == "done":
+        if any(part.state == "failed" for part in parts):
+            whole.state = "failed"
+        elif len(parts) < len(whole.parts) or not all(part.ended for part in parts):
+            whole.state = "running"
+    return whole
+
+
+def total(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Counts, bytes and seconds added up; lists joined; of anything else the last."""
+    summed: dict[str, Any] = {}
+    for result in results:
+        for key, value in result.items():
+            before = summed.get(key)
+            if _is_number(value) and _is_number(before):
+                summed[key] = round(before + value, 3)
+            elif isinstance(value, list) and isinstance(before, list):
+                summed[key] = [*before, *(item for item in value if item not in before)]
+            else:
+                summed[key] = value
+    summed.pop("more", None)
+    return summed
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

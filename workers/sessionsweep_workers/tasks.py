@@ -1,127 +1,194 @@
-"""The six tasks: thin. Each parses its arguments, calls the engine, and returns a small dict of counts and seconds."""
+"""The six tasks: thin. Each parses its arguments, calls the engine, and returns a small dict of counts and seconds.
+
+All may run any number of times, on any worker, at once: what they do is decided in the store. Arguments that people use
+come first; those after `*` are what messages say about themselves:
+
+    slot         the store's time (ms) for which beat sent it; older than two intervals, it is dropped
+    request_id   somebody waits for its record (see passes)
+    sent         the lease that keeps a second `reclaim` of this volume from being sent until this one begins
+"""
 
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, Task
 
-from sessionsweep.errors import SessionSweepError, StoreUnavailableError
-from sessionsweep.model.ids import is_session_id
+from sessionsweep.errors import StoreError
+from sessionsweep.model.ids import VOLUME_ID, is_session_id
+from sessionsweep.model.resource import volume_location
+from sessionsweep.model.states import EndReason
 from sessionsweep.store import operations as op
-from sessionsweep_workers import names
+from sessionsweep.store.flow import run
+from sessionsweep_workers import fanout, names
 from sessionsweep_workers.context import Context, current
-from sessionsweep_workers.passes import Record, record
+from sessionsweep_workers.passes import part_of, recorded, total
 
 log = logging.getLogger(__name__)
 
 BUDGET = 20.0  # seconds a task works before it sends itself again: far below a third of the visibility timeout
+STALE = 2  # intervals
 
 #: Set on each task, so that an app that is not ours keeps its own settings.
 OPTIONS: dict[str, Any] = {
     "serializer": "json",
+    "compression": None,
     "acks_late": True,
-    "reject_on_worker_lost": True,
+    # a pass that takes its process down must not come back at once: the next interval sends another
+    "reject_on_worker_lost": False,
+    "acks_on_failure_or_timeout": True,
     "ignore_result": True,
+    "expires": None,
+    "rate_limit": None,
     "max_retries": 0,
+    "time_limit": 100,
+    "send_events": True,
     "queue": names.QUEUE,
+    "typing": True,
 }
 
 
-def register(app: Celery) -> None:
-    """Adds the tasks to an app; adding them again replaces them."""
-    for name, body in BODIES.items():
-        app.tasks.pop(name, None)
-        app.task(name=name, bind=True, **OPTIONS)(body)
+class PassTask(Task):  # type: ignore[misc]
+    """Sends itself to queues by name, and gives what a plain beat sends its slot."""
+
+    abstract = True
+
+    def apply_async(
+        self, args: Any = None, kwargs: Any = None, task_id: str | None = None, producer: Any = None, **options: Any
+    ) -> Any:
+        """See celery.Task.apply_async."""
+        headers = options.get("headers") or {}
+        if headers.get("celery_beat_task") and self.name in PERIODIC and "slot" not in (kwargs or {}):
+            slot = _seen_beat(self.app)
+            kwargs = {**(kwargs or {}), **({"slot": slot} if slot else {})}
+        queue = options.get("queue") or names.QUEUE
+        if isinstance(queue, str):
+            # exchange and key named too: an app's own routes must not send it elsewhere
+            options |= {"queue": names.declared(queue), "exchange": "", "routing_key": queue}
+        return super().apply_async(args, kwargs, task_id, producer, **options)
+
+    def resend(self, queue: str = names.QUEUE, **kwargs: Any) -> None:
+        """The same task again. Never with an ETA: that compares the clocks of two hosts."""
+        self.apply_async(kwargs=kwargs, queue=queue)
+
+    def progress(self, text: str) -> None:
+        """What Flower's result column shows meanwhile; it sees no update_state."""
+        if self.request.id and not self.request.is_eager and not self.request.called_directly:
+            self.send_event("task-progress", retry=False, result=text)
+
+    @property
+    def context(self) -> Context:
+        """This process's view of the deployment."""
+        return current(self.app)
 
 
 def sweep_idle(
-    self: Task, slot: int | None = None, dry_run: bool = False, request_id: str | None = None
+    self: PassTask, dry_run: bool = False, *, slot: int | None = None, request_id: str | None = None
 ) -> dict[str, Any]:
     """Ends sessions that are due (idle or too old: there is one wheel) and makes overdue intents owed."""
-    return _sweep(self, slot, dry_run, request_id)
+    return _sweep(self, dry_run, slot, request_id)
 
 
 def sweep_expired(
-    self: Task, slot: int | None = None, dry_run: bool = False, request_id: str | None = None
+    self: PassTask, dry_run: bool = False, *, slot: int | None = None, request_id: str | None = None
 ) -> dict[str, Any]:
     """The same pass under its other name: whichever comes second finds nothing left."""
-    return _sweep(self, slot, dry_run, request_id)
+    return _sweep(self, dry_run, slot, request_id)
 
 
 def sweep_orphans(
-    self: Task,
-    slot: int | None = None,
-    dry_run: bool = False,
-    request_id: str | None = None,
+    self: PassTask,
     volume: str | None = None,
+    dry_run: bool = False,
+    *,
+    slot: int | None = None,
+    request_id: str | None = None,
 ) -> dict[str, Any]:
-    """Looks for bytes without an owner: this node's volumes here, every other volume on a node that mounts it."""
-    context = current()
+    """Looks for bytes without an owner: on this node's volumes, and one message to each other volume's queue."""
+    _check_volume(volume)
+    context = self.context
     if _stale(context, slot, context.settings.orphan_interval):
         return {"stale": True}
-    with record(context, names.SWEEP_ORPHANS, request_id or self.request.id) as about:
-        passes = context.observing if dry_run else context
-        result = passes.orphans.run_once(volume_ids=[volume] if volume else None, budget=BUDGET)
-        about.done(result.as_dict())
-        if volume is None:
-            _fan_out(self, context, dry_run, about)
-    again = 0.0 if result.more else result.confirm_in
-    if result.more or result.confirm_in:
-        arguments = {"volume": volume, "dry_run": dry_run, "request_id": request_id}
-        # what was sighted now can be confirmed after a grace; a confirmation sends no further one
-        if result.more or not (self.request.headers or {}).get("confirming"):
-            headers = {"confirming": not result.more}
-            self.apply_async(kwargs=arguments, countdown=again, headers=headers, queue=_queue(volume))
-    _progress(self, f"{result.files} files, {result.destroyed} orphans destroyed")
-    return result.as_dict()
+    if volume is not None:
+        return _orphans_on(self, volume, dry_run, request_id, BUDGET)
+    with recorded(context, self.name, request_id) as about:
+        others = fanout.orphans(self, context, dry_run, request_id)
+        run(context.core.mounts.mount(), context.store)
+        here = [mounted.id for mounted in context.core.mounts.here()]
+        results = [_orphans_on(self, mine, dry_run, part_of(request_id, mine), BUDGET / len(here)) for mine in here]
+        answer = total(results) | ({"sent": len(others)} if others else {})
+        if request_id:
+            about.parts = [f"{request_id}.{part}" for part in [*here, *others]]
+        about.done({"sent": len(others)} if request_id else answer)
+    return answer
 
 
 def reclaim(
-    self: Task, volume: str | None = None, request_id: str | None = None, sent: str | None = None
+    self: PassTask,
+    volume: str | None = None,
+    *,
+    slot: int | None = None,
+    request_id: str | None = None,
+    sent: str | None = None,
 ) -> dict[str, Any]:
-    """Deletes what ended sessions left on this node's volumes (or on the one named)."""
-    context = current()
+    """Deletes what ended sessions left on this node's volumes (or on the one named); nudges the other nodes."""
+    _check_volume(volume)
+    context = self.context
     if volume and sent:
-        context.store.execute(op.DropLease(outstanding(volume), sent))
-    with record(context, names.RECLAIM, request_id or self.request.id) as about:
-        result = context.reclaim.run_once(volume_ids=[volume] if volume else None, budget=BUDGET)
-        about.done(result.as_dict())
-    _progress(self, f"{result.deleted} deleted, {result.bytes} bytes")
-    if result.more:
-        self.apply_async(kwargs={"volume": volume}, countdown=1, queue=_queue(volume))
-    return result.as_dict()
+        context.store.execute(op.DropLease(names.outstanding(volume), sent))
+    if _stale(context, slot, context.settings.cleanup_interval):
+        return {"stale": True}
+    if volume is not None:
+        run(context.core.mounts.holding(volume_location(volume)), context.store)
+    with recorded(context, self.name, request_id, volume) as about:
+        result = context.reclaim.run_once(volume_ids=[volume] if volume else None, budget=BUDGET, stop=context.stopping)
+        answer = {key: value for key, value in result.as_dict().items() if key != "next_due"}
+        if volume is None:
+            others = fanout.reclaims(self, context)
+            answer |= {"sent": others} if others else {}
+        about.done(answer, more=result.more and volume is not None)
+    self.progress(f"{result.deleted} deleted, {result.bytes} bytes")
+    if result.more and volume is not None:
+        self.resend(names.volume_queue(volume), volume=volume, request_id=request_id)
+    elif result.more:
+        for mounted in context.core.mounts.here():  # another node may take what comes from the common queue
+            fanout.send_reclaim(self, context.store, mounted.id)
+    return answer
 
 
-def end_session(self: Task, session_id: str, reason: str = "admin", request_id: str | None = None) -> dict[str, Any]:
+def end_session(
+    self: PassTask, session_id: str, reason: str = "admin", *, request_id: str | None = None
+) -> dict[str, Any]:
     """Ends one session; its resources are reclaimed at once."""
     if not isinstance(session_id, str) or not is_session_id(session_id):
-        raise ValueError(f"session_id={session_id!r} is not a session id (20 letters and digits)")
-    context = current()
-    with record(context, names.END_SESSION, request_id or self.request.id) as about:
-        ended = context.sessions.end(session_id, reason=reason)
-        about.done({"ended": int(ended)})
-    return {"ended": int(ended)}
+        raise ValueError(f"session_id={session_id!r} is not a session id (20 lower-case letters and digits)")
+    _check_reason(reason)
+    context = self.context
+    with recorded(context, self.name, request_id) as about:
+        about.done({"ended": int(context.sessions.end(session_id, reason=reason))})
+    return about.result
 
 
 def end_user(
-    self: Task,
+    self: PassTask,
     user: str,
     except_id: str | None = None,
     reason: str = "admin",
+    *,
     request_id: str | None = None,
 ) -> dict[str, Any]:
-    """Ends every session of a user that was bound before this call."""
+    """Ends every session of a user that was bound before this call, but `except_id`."""
     if not isinstance(user, str) or not user:
-        raise ValueError(f"user={user!r} must be a user's name")
-    context = current()
-    with record(context, names.END_USER, request_id or self.request.id) as about:
-        ended = context.sessions.end_user(user, except_id=except_id, reason=reason)
-        about.done({"ended": ended})
-    return {"ended": ended}
+        raise ValueError(f"user={user!r} must be the text by which sessions were bound to a user")
+    if except_id is not None and not is_session_id(except_id):
+        raise ValueError(f"except_id={except_id!r} is not a session id (20 lower-case letters and digits)")
+    _check_reason(reason)
+    context = self.context
+    with recorded(context, self.name, request_id) as about:
+        about.done({"ended": context.sessions.end_user(user, except_id=except_id, reason=reason)})
+    return about.result
 
 
 BODIES: dict[str, Callable[..., dict[str, Any]]] = {
@@ -132,27 +199,42 @@ BODIES: dict[str, Callable[..., dict[str, Any]]] = {
     names.END_SESSION: end_session,
     names.END_USER: end_user,
 }
+PERIODIC = (names.SWEEP_IDLE, names.SWEEP_EXPIRED, names.SWEEP_ORPHANS, names.RECLAIM)
 
 
-def _sweep(self: Task, slot: int | None, dry_run: bool, request_id: str | None) -> dict[str, Any]:
-    context = current()
+def register(app: Celery) -> None:
+    """Adds the tasks to an app; adding them again replaces them."""
+    for name, body in BODIES.items():
+        app.tasks.pop(name, None)
+        app.task(name=name, bind=True, base=PassTask, **OPTIONS)(body)
+
+
+def _sweep(self: PassTask, dry_run: bool, slot: int | None, request_id: str | None) -> dict[str, Any]:
+    context = self.context
     if _stale(context, slot, context.settings.cleanup_interval):
         return {"stale": True}
-    with record(context, self.name, request_id or self.request.id) as about:
-        result = (context.observing if dry_run else context).sweep.run_once(budget=BUDGET)
-        about.done(result.as_dict())
-    _progress(self, f"{result.idle + result.expired} sessions ended")
+    with recorded(context, self.name, request_id) as about:
+        passes = context.observing if dry_run else context
+        result = passes.sweep.run_once(budget=BUDGET, stop=context.stopping)
+        about.done(result.as_dict(), more=result.more)
+    self.progress(f"{result.would_end if dry_run else result.idle + result.expired} sessions, {result.owed} owed")
     if result.more:
-        self.apply_async(kwargs={"dry_run": dry_run}, queue=names.QUEUE)
+        self.resend(dry_run=dry_run, request_id=request_id)
     return result.as_dict()
 
 
-def _fan_out(self: Task, context: Context, dry_run: bool, about: Record) -> None:
-    here = {volume.id for volume in context.core.mounts.here()}
-    for other in context.store.execute(op.Table("vols")):
-        if other not in here:
-            arguments = {"volume": other, "dry_run": dry_run, "request_id": f"{about.id}.{other}"}
-            self.apply_async(kwargs=arguments, queue=names.volume_queue(other), task_id=str(uuid.uuid4()))
+def _orphans_on(self: PassTask, volume: str, dry_run: bool, request_id: str | None, budget: float) -> dict[str, Any]:
+    """One volume of this node's. What it sighted first is confirmed a grace later, by this node's keeper."""
+    context = self.context
+    run(context.core.mounts.holding(volume_location(volume)), context.store)
+    with recorded(context, self.name, request_id, volume) as about:
+        passes = context.observing if dry_run else context
+        result = passes.orphans.run_once(volume_ids=[volume], budget=budget, stop=context.stopping)
+        about.done(result.as_dict(), more=result.more)
+    self.progress(f"{result.files} files, {result.candidates} candidates, {result.destroyed} destroyed")
+    if result.more:
+        self.resend(names.volume_queue(volume), volume=volume, dry_run=dry_run, request_id=request_id)
+    return result.as_dict()
 
 
 def _stale(context: Context, slot: int | None, interval: float) -> bool:
@@ -162,24 +244,28 @@ def _stale(context: Context, slot: int | None, interval: float) -> bool:
     """
     if slot is None:
         return False
+    if isinstance(slot, bool) or not isinstance(slot, int):
+        raise TypeError(f"slot={slot!r} is not a time in ms of the store's clock; leave it out")
+    return context.store.execute(op.Facts()).now - slot > interval * 1000 * STALE
+
+
+def _seen_beat(app: Celery) -> int:
+    """The store's time, noted as beat's last; 0 while the store is away."""
     try:
-        return context.store.execute(op.Facts()).now - int(slot) > interval * 2000
-    except StoreUnavailableError:
-        raise
-    except SessionSweepError:
-        return False
+        store = current(app).store
+        now = store.execute(op.Facts()).now
+        store.execute(op.SetMeta({"beat_seen": str(now)}, raise_only=True))
+    except StoreError as error:
+        log.warning("beat can't reach the store: %s", error)
+        return 0
+    return now
 
 
-def outstanding(volume_id: str) -> str:
-    """The lease that a reclaim holds from when a keeper sends it until it begins."""
-    return f"reclaim:{volume_id}"
+def _check_volume(volume: str | None) -> None:
+    if volume is not None and (not isinstance(volume, str) or not VOLUME_ID.match(volume)):
+        raise ValueError(f"volume={volume!r} is not a volume id (16 lower-case letters and digits; see `volumes list`)")
 
 
-def _queue(volume: str | None) -> str:
-    return names.volume_queue(volume) if volume else names.QUEUE
-
-
-def _progress(self: Task, text: str) -> None:
-    """What Flower's result column shows; it sees no update_state."""
-    if self.request.id and not self.request.is_eager:
-        self.send_event("task-progress", retry=False, result=text)
+def _check_reason(reason: str) -> None:
+    if reason not in set(EndReason):
+        raise ValueError(f"reason={reason!r} is not one of {', '.join(EndReason)}")

@@ -1,0 +1,47 @@
+"""The alarm that no beat runs: an error in the log and a row in the store, both within two cleanup intervals.
+
+Table `alarms`, row `beat` → a hold's JSON. It stops nothing: workers sweep by themselves, only later.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from sessionsweep.model.holds import Hold
+from sessionsweep.store import operations as op
+from sessionsweep_workers.context import Context
+
+log = logging.getLogger(__name__)
+
+TABLE = "alarms"
+BEAT = "beat"
+LATE = 1.5  # intervals
+
+
+class BeatAlarm:
+    """One worker's view of it. Raised by whichever worker notices first, cleared by any that sees beat again."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._since = 0  # ms: when this worker first looked
+        self._raised: bool | None = None  # None: another worker's alarm may stand
+
+    def look(self, now: int, beat_seen: int) -> None:
+        """Raises or clears it, by the store's time and when beat was last seen (ms; 0: never)."""
+        self._since = self._since or now
+        interval = self._context.settings.cleanup_interval
+        silent = now - max(beat_seen, self._since) > LATE * interval * 1000
+        if silent and not self._raised:
+            self._raise(now, beat_seen)
+        elif self._raised is not False and now - beat_seen <= LATE * interval * 1000:
+            if self._context.store.execute(op.TableDrop(TABLE, BEAT)):
+                log.warning("beat is back")
+            self._raised = False
+
+    def _raise(self, now: int, beat_seen: int) -> None:
+        seen = f"for {(now - beat_seen) / 1000:.1f} s" if beat_seen else "ever"
+        text = f"No beat was seen {seen}: workers sweep by themselves, but later. Start one: celery beat"
+        alarm = Hold(BEAT, "beat-missing", text, now, self._context.settings.node)
+        new = self._context.store.execute(op.TablePut(TABLE, BEAT, alarm.encode(), only_new=True))
+        self._raised = True
+        log.log(logging.ERROR if new else logging.WARNING, text)

@@ -1,0 +1,76 @@
+"""What each worker starts besides its pool and its consumer: the keeper, and the queues of this node's volumes."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import bootsteps
+from celery.signals import worker_shutting_down
+
+from sessionsweep.errors import SessionSweepError
+from sessionsweep.store.flow import run
+from sessionsweep_workers import names
+from sessionsweep_workers.context import current
+from sessionsweep_workers.keeper import Keeper
+
+log = logging.getLogger(__name__)
+
+JSON = "application/json"
+
+
+class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """The keeper's life: as long as the worker's, also while its broker is away.
+
+    It consumes the common queue and one for each volume that this node mounts, with and without -Q.
+    """
+
+    requires = ("celery.worker.components:Pool",)  # no thread of ours runs yet when the pool forks
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        context = current(worker.app)
+        try:
+            run(context.core.mounts.mount(), context.store)
+        except SessionSweepError as error:
+            log.warning("the store doesn't answer; volumes are mounted, and their queues consumed, later: %s", error)
+        queues = [names.QUEUE, *(names.volume_queue(volume.id) for volume in context.core.mounts.here())]
+        for name in queues:
+            worker.app.amqp.queues.select_add(names.declared(name))
+        self.keeper = worker.sessionsweep_keeper = Keeper(worker.app)
+        worker_shutting_down.connect(self._shutting_down)
+
+    def start(self, worker: Any) -> None:
+        """The pool is up; the consumer comes next."""
+        self.keeper.start()
+
+    def stop(self, worker: Any) -> None:
+        """After the consumer, before the pool."""
+        worker_shutting_down.disconnect(self._shutting_down)
+        self.keeper.stop()
+
+    terminate = stop
+
+    def _shutting_down(self, **_: Any) -> None:
+        # tasks of this process (threads, solo) end after their batch; those of a pool's processes within their budget
+        self.keeper.context.stopping.set()
+
+
+class ConsumeStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Lets the keeper add queues to the consumer, and the consumer read our messages; anew at each connection."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        """The consumer is connected (again)."""
+        accept = consumer.task_consumer.accept
+        if accept is not None and JSON not in accept:
+            # an app that accepts pickle alone: its setting stays, and our own messages stay JSON
+            consumer.task_consumer.accept = {*accept, JSON}
+        consumer.controller.sessionsweep_keeper.consumer = consumer
+
+    def stop(self, consumer: Any) -> None:
+        """The connection is gone, or the worker ends."""
+        consumer.controller.sessionsweep_keeper.consumer = None
+
+    shutdown = stop

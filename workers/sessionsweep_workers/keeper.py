@@ -1,0 +1,257 @@
+"""The keeper: what each worker does by itself: heartbeat, nudges, and the passes that no message began.
+
+It runs in the worker's main process. One thread listens for nudges of this node's volumes, looks at their queues every
+second and sends this node a `reclaim` when something is due, at most one that waits per volume. What may block goes on
+in two lanes: sending messages, and passes. No promise depends on a message: a reclaim that doesn't begin in time, and a
+sweep that is late, run right here.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from functools import partial
+from typing import Any
+
+from sessionsweep.errors import StoreError
+from sessionsweep.model.resource import volume_location
+from sessionsweep.store import operations as op
+from sessionsweep.store.keys import partition_name
+from sessionsweep_workers import alarms, fanout, names, passes
+from sessionsweep_workers.context import Context, current
+from sessionsweep_workers.lane import Lane
+
+log = logging.getLogger(__name__)
+
+LOOK = 1.0  # seconds between two looks, or a quarter of the cleanup interval where that is shorter
+BEAT = 5.0  # seconds between two heartbeats of this node, or the cleanup interval where that is shorter
+LATE = 1.5  # intervals after which a pass that beat should have sent is run here
+PATIENCE = 10.0  # seconds after which a reclaim that doesn't begin is run here, or a quarter of the interval
+NUDGE_PAUSE = 0.05  # seconds between two messages that nudges make for one volume
+BUDGET = 20.0  # seconds of a pass that is run here
+
+
+class Keeper:
+    """One worker's. `consumer` is Celery's while it is connected."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self.context: Context = current(app)
+        self.consumer: Any = None
+        interval = self.context.settings.cleanup_interval
+        self._tick = min(LOOK, interval / 4)
+        self._beat = min(BEAT, interval)
+        self._patience = min(PATIENCE, interval / 4)
+        self._thread = threading.Thread(target=self._run, name="sessionsweep-keeper", daemon=True)
+        self._over = threading.Event()
+        self._messages = Lane("sessionsweep-messages")
+        self._work = Lane("sessionsweep-passes")
+        self._next_beat = self._next_upkeep = 0.0
+        self._volumes: dict[str, str] = {}  # location → volume id, of what is mounted
+        self._unbegun: dict[str, float] = {}  # volume → since when a reclaim waits to begin
+        self._paces: dict[str, _Pace] = {}
+        self._away = False
+        self._alarm = alarms.BeatAlarm(self.context)
+
+    def start(self) -> None:
+        """Begins; call it once, after the pool has forked."""
+        self._messages.start()
+        self._work.start()
+        self._thread.start()
+
+    def stop(self, timeout: float = 3.0) -> None:
+        """Ends after the batch under way. What it leaves undone, another worker or the next start does."""
+        self._over.set()
+        self.context.stopping.set()
+        for end in (self._messages.stop, self._work.stop):
+            end(timeout)
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            self._volumes = {volume_location(v.id): v.id for v in self.context.core.mounts.here()}
+            if not self._volumes:
+                self._step("")
+                self._over.wait(self._tick)
+                continue
+            listening = frozenset(self._volumes)
+            nudges = self.context.store.nudges(sorted(listening), self._tick)
+            self._step("")
+            for location in nudges:
+                if self._over.is_set() or frozenset(self._volumes) != listening:
+                    break
+                self._step(location)
+            nudges.close()  # type: ignore[attr-defined]
+
+    def _step(self, location: str) -> None:
+        try:
+            if location in self._volumes:
+                self._nudged(self._volumes[location])
+            now = time.monotonic()
+            if now >= self._next_beat:
+                self._next_beat = now + self._beat
+                self._heartbeat()
+            if not location:
+                self._look()
+            if self._away:
+                self._away = False
+                log.warning("the store answers again")
+        except StoreError as error:
+            if not self._away:
+                log.warning("the store doesn't answer: %s", error)
+            self._away = True
+        except Exception:
+            log.exception("the keeper goes on")
+
+    # heartbeat: what this node mounts, and which queues its worker consumes
+
+    def _heartbeat(self) -> None:
+        core = self.context.core
+        self._volumes = {volume_location(v.id): v.id for v in core.mounts.here()}
+        queues = [names.QUEUE, *map(names.volume_queue, self._volumes.values())]
+        self._consume(queues)
+        self.context.upkeep.beat_heart(queues)
+        if time.monotonic() >= self._next_upkeep or (core.mounts.missing() and self._next_upkeep):
+            self._next_upkeep = time.monotonic() + max(1.0, self.context.settings.cleanup_interval)
+            self._work.ask("upkeep", self._upkeep)
+        self._late_orphans()
+
+    def _upkeep(self) -> None:
+        self.context.upkeep.run_once()
+        self._next_beat = 0.0  # its heartbeat named no queues
+
+    def _consume(self, queues: list[str]) -> None:
+        """Volumes that were mounted after the worker began bring their queues."""
+        consumer = self.consumer
+        if consumer is None:
+            return
+        for name in queues:
+            if name not in self._app.amqp.queues.consume_from:
+                consumer.call_soon(partial(_add_queue, consumer, name))
+
+    # looking: what is due here, and what is late everywhere
+
+    def _look(self) -> None:
+        store, interval = self.context.store, self.context.settings.cleanup_interval
+        meta = store.execute(op.Meta())
+        due: set[str] = set()
+        for number in range(max(int(meta.get("partitions", "1")), self.context.settings.partitions)):
+            for depth in store.execute(op.Queues(partition_name(number))):
+                if depth.oldest_due > 0 and depth.location in self._volumes:
+                    due.add(self._volumes[depth.location])
+        for volume in self._volumes.values():
+            if volume not in due:
+                self._paces.pop(volume, None)
+                self._unbegun.pop(volume, None)
+            elif self._pace(volume).may_look():
+                self._reclaim(volume)
+        now = store.execute(op.Facts()).now
+        if now - int(meta.get("last_sweep", "0")) > LATE * interval * 1000:
+            self._work.ask("sweep", self._sweep)
+        self._alarm.look(now, int(meta.get("beat_seen", "0")))
+
+    def _nudged(self, volume: str) -> None:
+        if self._pace(volume).may_follow_nudge():
+            self._reclaim(volume)
+
+    def _pace(self, volume: str) -> _Pace:
+        return self._paces.setdefault(volume, _Pace(self._tick, self.context.settings.cleanup_interval))
+
+    def _reclaim(self, volume: str) -> None:
+        self._messages.ask(f"message to {names.volume_queue(volume)}", partial(self._send, volume))
+
+    def _send(self, volume: str) -> None:
+        try:
+            begun = fanout.send_reclaim(self._app.tasks[names.RECLAIM], self.context.store, volume)
+        except StoreError:
+            raise
+        except Exception as error:
+            log.warning("the broker doesn't take a message, reclaiming here", extra={"why": error})
+            self._work.ask(f"reclaim {volume}", partial(self._reclaim_here, volume))
+            return
+        if begun:
+            self._pace(volume).sent()
+            self._unbegun.pop(volume, None)
+        elif time.monotonic() - self._unbegun.setdefault(volume, time.monotonic()) > self._patience:
+            # it waits behind others, or was lost with its broker
+            self._unbegun.pop(volume, None)
+            self._work.ask(f"reclaim {volume}", partial(self._reclaim_here, volume))
+
+    # passes that no message asked for
+
+    def _reclaim_here(self, volume: str) -> None:
+        with passes.recorded(self.context, names.RECLAIM, None, volume) as about:
+            result = self.context.reclaim.run_once(volume_ids=[volume], budget=BUDGET, stop=self.context.stopping)
+            about.done(result.as_dict())
+        log.info("reclaimed without a message", extra={"volume": volume, **_told(about)})
+
+    def _sweep(self) -> None:
+        interval = self.context.settings.cleanup_interval
+        # one worker is enough; should it die, the lease is over before the next sweep is late
+        if not self.context.store.execute(op.TakeLease("sweep", secrets.token_hex(8), round(interval * 500))):
+            return
+        with passes.recorded(self.context, names.SWEEP_IDLE, None) as about:
+            result = self.context.sweep.run_once(budget=BUDGET, stop=self.context.stopping)
+            about.done(result.as_dict())
+        log.info("swept without a message", extra=_told(about))
+
+    def _late_orphans(self) -> None:
+        """An orphan pass that beat didn't send, and the second look at what the last one sighted first."""
+        if not self._volumes:
+            return
+        store, interval = self.context.store, self.context.settings.orphan_interval
+        last = passes.last_runs(store)
+        now = store.execute(op.Facts()).now
+        for volume in self._volumes.values():
+            run = last.get(f"{names.SWEEP_ORPHANS}:{volume}")
+            confirm = 0.0 if run is None else float(run.result.get("confirm_in", 0))
+            wait = confirm if confirm else interval * LATE
+            if run is None or now - run.at > wait * 1000:
+                self._work.ask(f"orphans {volume}", partial(self._orphans_here, volume))
+
+    def _orphans_here(self, volume: str) -> None:
+        with passes.recorded(self.context, names.SWEEP_ORPHANS, None, volume) as about:
+            result = self.context.orphans.run_once(volume_ids=[volume], budget=BUDGET, stop=self.context.stopping)
+            about.done(result.as_dict())
+        log.info("looked for orphans without a message", extra={"volume": volume, **_told(about)})
+
+
+class _Pace:
+    """How often one volume's queue is asked about: at once when something is new, ever more rarely while what is due
+    can't be reclaimed (a held volume would else make a message every second)."""
+
+    def __init__(self, first: float, longest: float) -> None:
+        self._first, self._longest = first, max(first, longest)
+        self._gap = first
+        self._again = self._nudge_again = 0.0
+
+    def may_look(self) -> bool:
+        """Whether a look that finds something due may send."""
+        return time.monotonic() >= self._again
+
+    def may_follow_nudge(self) -> bool:
+        """Whether a nudge may send: something new is due."""
+        now = time.monotonic()
+        if now < self._nudge_again:
+            return False
+        self._nudge_again = now + NUDGE_PAUSE
+        return True
+
+    def sent(self) -> None:
+        """A message went out."""
+        self._again = time.monotonic() + self._gap
+        self._gap = min(self._gap * 2, self._longest)
+
+
+def _add_queue(consumer: Any, name: str) -> None:
+    if name not in consumer.app.amqp.queues.consume_from:
+        consumer.app.amqp.queues.add(names.declared(name))
+        consumer.add_task_queue(name)
+
+
+def _told(about: passes.PassRecord) -> dict[str, Any]:
+    """A result as fields of a log line; some of its names are taken there."""
+    return {"result": about.result}
