@@ -18,7 +18,7 @@ from rich.text import Text
 
 from sessionsweep.units import format_duration
 
-UNBROKEN = ("ID", "SESSION", "SETTING")  # columns to be copied from: they never wrap
+UNBROKEN = ("ID", "FILE", "SESSION", "SETTING")  # columns to be copied from: they never wrap
 
 
 def printable(text: object) -> str:

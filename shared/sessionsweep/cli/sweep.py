@@ -174,17 +174,16 @@ def _preview_orphans(as_json: bool) -> None:
     if as_json:
         print_json({**_dry(found), "elsewhere": others})
         return
-    why = {
-        "destroy": "destroy: no owner, seen twice",
-        "spare": "spare: too young",
-        "register": "register: its session lives",
-    }
     rows = [
-        (o.resource_id, o.session_id, o.volume, format_size(o.bytes), brief(max(0.0, o.age_seconds)), why[o.would])
+        (o.resource_id, o.session_id, o.volume, format_size(o.bytes), brief(max(0.0, o.age_seconds)), o.would)
         for o in found.found
     ]
     print_table(("FILE", "SESSION", "VOLUME", ">SIZE", ">AGE", "WOULD"), rows, "No file is without an owner.")
-    say(f"Of {count(found.files, 'file')} would destroy {found.destroy:,} ({format_size(found.bytes)}).")
+    say(f"Of {count(found.files, 'file')} would destroy {found.destroy:,} ({format_size(found.bytes)}), seen twice.")
+    if found.spare:
+        say(f"Would spare {found.spare:,}: younger than {format_duration(there.settings.orphan_min_age)}.")
+    if found.register:
+        say(f"Would register {found.register:,} again: their sessions live.")
     for text in found.not_here:
         note(f"Not looked at: {text}")
     if found.unknown:

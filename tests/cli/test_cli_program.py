@@ -1,0 +1,86 @@
+"""The program itself: exit status, messages instead of tracebacks, no colour into a pipe, no secret anywhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from command_line import Deployment
+
+from sessionsweep.settings import Settings
+
+
+def test_config_show_tells_each_setting_and_its_source_and_no_secret(cli: Deployment) -> None:
+    rows = {row["name"]: row for row in cli("config", "show", "--json").json()}
+    assert set(rows) == set(Settings.model_fields)
+    assert (rows["secret_key"]["value"], rows["admin_token"]["value"]) == ("***", "***")
+    assert (rows["node"]["value"], rows["node"]["source"]) == ("node-a", "environment")
+    assert rows["idle_timeout"]["source"] == "default"
+    out = cli("config", "show").out
+    assert all(row["variable"] in out for row in rows.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "message"),
+    [
+        (["stats"], {"SESSIONSWEEP_REDIS_URL": "redis://:pass-word@127.0.0.1:1/0"}, "can't be reached"),
+        (["stats"], {"SESSIONSWEEP_IDLE_TIMEOUT": "soon"}, "SESSIONSWEEP_IDLE_TIMEOUT"),
+        (["stats"], {"SESSIONSWEEP_NONSENSE": "1"}, "SESSIONSWEEP_NONSENSE is not a setting"),
+        (["config", "show"], {"SESSIONSWEEP_SECRET_KEY": "too-short-a-key"}, "SESSIONSWEEP_SECRET_KEY"),
+        (["up", "--port-base", "80"], {"SESSIONSWEEP_SECRET_KEY": "", "SESSIONSWEEP_VOLUMES": ""}, "--port-base 80"),
+    ],
+)
+def test_what_fails_says_why_in_one_message(
+    cli: Deployment, words: list[str], environ: dict[str, str], message: str
+) -> None:
+    done = cli.program(*words, **environ)
+    assert (done.status, done.out) == (1, "")
+    assert message in done.err
+    assert done.err.startswith("error: ")
+    assert "Traceback" not in done.err
+    assert not any(secret in done.err for secret in ("pass-word", "too-short-a-key"))
+
+
+def test_a_wrong_password_is_not_repeated(cli: Deployment) -> None:
+    head, _, tail = cli.environ["SESSIONSWEEP_REDIS_URL"].partition("@")
+    url = f"{head.rpartition(':')[0]}:wrong-password@{tail}"
+    done = cli.program("stats", SESSIONSWEEP_REDIS_URL=url)
+    assert done.status == 1
+    assert done.err
+    assert "wrong-password" not in done.err
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["sweep", "everything"], ["stats", "--colour"], ["volumes", "init"]])
+def test_wrong_usage_is_status_2(cli: Deployment, words: list[str]) -> None:
+    done = cli.program(*words)
+    assert (done.status, done.out) == (2, "")
+    assert "Usage" in done.err
+
+
+def test_a_pipe_gets_no_colour(cli: Deployment) -> None:
+    cli.with_file(user="ana")
+    cli.hold("all", "rolled-back")
+    for words in (["sessions", "list"], ["stats"], ["holds", "list"], ["sweep", "idle"], ["--help"]):
+        done = cli.program(*words, TERM="xterm-256color")
+        assert "\x1b" not in done.out + done.err, words
+
+
+def test_without_typer_it_says_what_to_install() -> None:
+    hidden = (
+        "import importlib.util as u, sys; real = u.find_spec;"
+        "u.find_spec = lambda name, *rest: None if name in ('typer', 'rich') else real(name, *rest);"
+        "from sessionsweep.cli.main import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "pip install 'sessionsweep[cli]'" in done.stderr
+
+
+def test_the_library_loads_nothing_of_the_command_line() -> None:
+    look = (
+        "import sys, sessionsweep; sessionsweep.Sessions;"
+        "unwanted = ('typer', 'rich', 'sessionsweep.cli', 'sessionsweep.operator');"
+        "sys.exit(any(m == u or m.startswith(u + '.') for m in sys.modules for u in unwanted))"
+    )
+    assert subprocess.run([sys.executable, "-c", look], timeout=30, check=False).returncode == 0

@@ -1,0 +1,177 @@
+"""`sessions`, `users` and `stats`: what they show, what they end, what they answer to nonsense."""
+
+from __future__ import annotations
+
+import json
+import secrets
+
+import pytest
+import redis
+from command_line import Deployment
+
+from sessionsweep import Client
+from sessionsweep.model.ids import new_session_id
+
+
+def test_list_shows_each_live_session_with_the_fields_of_the_admin_side(cli: Deployment) -> None:
+    session, _ = cli.with_file(client=Client("192.0.2.7", "browser"), user="ana")
+    page = cli("sessions", "list", "--json").json()
+    assert page["next_cursor"] is None
+    (row,) = page["sessions"]
+    assert set(row) >= {
+        "session_id", "user_id", "ip_address", "created_at", "last_activity", "duration_seconds", "idle_seconds",
+        "request_count", "resource_count", "total_bytes_used",
+    }  # fmt: skip
+    assert (row["session_id"], row["user_id"], row["ip_address"]) == (session.id, "ana", "192.0.2.7")
+    assert (row["resource_count"], row["total_bytes_used"]) == (1, 100)
+    assert session.id in cli("sessions", "list").out
+
+
+def test_list_pages_with_a_cursor_until_the_end(cli: Deployment) -> None:
+    made = {cli.sessions.create()[0].id for _ in range(7)}
+    seen: set[str] = set()
+    cursor: list[str] = []
+    for _ in range(10):
+        page = cli("sessions", "list", "--limit", "3", *cursor, "--json").json()
+        seen.update(row["session_id"] for row in page["sessions"])
+        if page["next_cursor"] is None:
+            break
+        cursor = ["--cursor", page["next_cursor"]]
+    assert page["next_cursor"] is None
+    assert seen == made
+
+
+def test_list_of_one_user(cli: Deployment) -> None:
+    mine, _ = cli.sessions.create(user="ana")
+    cli.sessions.create(user="bob")
+    rows = cli("sessions", "list", "--user", "ana", "--json").json()["sessions"]
+    assert [row["session_id"] for row in rows] == [mine.id]
+
+
+@pytest.mark.parametrize("extra", [[], ["--user", "ana"]])
+def test_a_wrong_cursor_is_wrong_usage(cli: Deployment, extra: list[str]) -> None:
+    assert "no cursor" in cli("sessions", "list", "--cursor", "1.x", *extra, status=2).err
+
+
+def test_reading_renews_nothing(cli: Deployment) -> None:
+    session, _ = cli.sessions.create(user="ana")
+    for words in (["sessions", "list"], ["sessions", "show", session.id], ["stats"]):
+        cli(*words)
+    again = cli.sessions.attach(session.id)
+    assert (again.last_activity, again.request_count) == (session.last_activity, session.request_count)
+
+
+def test_show_tells_live_due_and_ended_apart(cli: Deployment) -> None:
+    session, path = cli.with_file(user="ana")
+    live = cli("sessions", "show", session.id, "--json").json()
+    assert (live["state"], live["resources"][0]["size"]) == ("live", 100)
+    cli.due(session)
+    assert cli("sessions", "show", session.id, "--json").json()["state"] == "due"
+    cli.sessions.end(session.id)
+    ended = cli("sessions", "show", session.id, "--json").json()
+    assert (ended["state"], ended["reason"], ended["owed"], ended["user_id"]) == ("ended", "admin", 1, "ana")
+    assert path.name in cli("sessions", "show", session.id).out
+
+
+def test_show_of_nothing_fails(cli: Deployment) -> None:
+    assert "There is no session" in cli("sessions", "show", new_session_id("00"), status=1).err
+
+
+def test_end_ends_and_says_so_again(cli: Deployment) -> None:
+    session, _ = cli.with_file()
+    assert "1 resource owed" in cli("sessions", "end", session.id).out
+    assert not cli.alive(session)
+    assert "had ended already (admin)" in cli("sessions", "end", session.id).out
+
+
+def test_end_of_nothing_fails(cli: Deployment) -> None:
+    assert "There is no live session" in cli("sessions", "end", new_session_id("00"), status=1).err
+
+
+def test_end_by_the_apps_own_key_never_repeats_it(cli: Deployment) -> None:
+    key = f"django:{secrets.token_hex(16)}"
+    session = cli.sessions.track(key)
+    assert cli("sessions", "end", "--key", key).out == "Ended.\n"
+    assert not cli.alive(session)
+    again = cli("sessions", "end", "--key", key, status=1)
+    assert key not in again.out + again.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sessions", "end"],
+        ["sessions", "end", new_session_id("00"), "--key", "k"],
+        ["sessions", "end", "--key", ""],
+        ["sessions", "show", "../../etc/passwd"],
+        ["sessions", "list", "--limit", "0"],
+        ["sessions", "frobnicate"],
+        ["users", "end"],
+        ["users", "end", "ana", "--all"],
+        ["users", "end", "--all", "--yes", "--except", new_session_id("00")],
+        ["users", "end", "--all"],
+    ],
+)
+def test_wrong_usage_is_status_2_and_does_nothing(cli: Deployment, words: list[str]) -> None:
+    session, _ = cli.sessions.create(user="ana")
+    assert cli(*words, status=2).err
+    assert cli.alive(session)
+
+
+def test_a_token_in_place_of_an_id_is_not_repeated(cli: Deployment) -> None:
+    _, token = cli.sessions.create()
+    refused = cli("sessions", "end", token, status=2)
+    assert "token is secret" in refused.err
+    assert token.partition(".")[2] not in refused.out + refused.err
+
+
+def test_users_end_spares_the_one_named(cli: Deployment) -> None:
+    kept, gone = cli.sessions.create(user="ana")[0], cli.sessions.create(user="ana")[0]
+    other, _ = cli.sessions.create(user="bob")
+    assert "Ended 1 session." in cli("users", "end", "ana", "--except", kept.id).out
+    assert (cli.alive(kept), cli.alive(gone), cli.alive(other)) == (True, False, True)
+
+
+def test_users_end_all_ends_everybody_also_whom_no_slot_names(cli: Deployment) -> None:
+    everybody = [cli.sessions.create(user=user)[0] for user in ("ana", "bob", None) for _ in range(20)]
+    lost, _ = cli.sessions.create()
+    with redis.Redis.from_url(cli.settings.redis_url) as server:  # what a lost write can leave
+        for slot in server.scan_iter(f"{cli.settings.namespace}:{{00}}:w*"):
+            server.delete(slot)
+    assert "Ended 61 sessions" in cli("users", "end", "--all", "--yes").out
+    assert not any(cli.alive(session) for session in [*everybody, lost])
+    assert cli("stats", "--json").json()["active_sessions"] == 0
+
+
+def test_stats_are_the_books(cli: Deployment) -> None:
+    session, _ = cli.with_file()
+    cli.sessions.create()
+    cli.sessions.end(session.id)
+    shown = cli("stats", "--json").json()
+    assert (shown["total_sessions_created"], shown["total_sessions_cleaned"], shown["active_sessions"]) == (2, 1, 1)
+    assert (shown["resources"]["owed"], shown["owed_bytes"], shown["imbalance"]) == (1, 100, 0)
+    assert shown["ended_by_reason"] == {"admin": 1}
+    assert [waits["sessions"] for waits in shown["backlog"]] == [1]
+    assert shown["last_sweep_seconds_ago"] is None
+    people = cli("stats").out
+    assert "1 active, 2 created" in people
+    assert "never" in people
+
+
+def test_what_strangers_wrote_can_steer_no_terminal(cli: Deployment) -> None:
+    nasty = "ana\x1b[2J\r\n[bold]x[/bold]\u202e"
+    session, _ = cli.with_file(client=Client("192.0.2.7", nasty), user=nasty)
+    for words in (["sessions", "list"], ["sessions", "show", session.id]):
+        out = cli(*words).out
+        assert not {"\x1b", "\r", "\u202e"} & set(out)
+    assert "[bold]x[/bold]" in out
+    assert json.loads(cli("sessions", "show", session.id, "--json").out)["user_id"] == nasty
+
+
+def test_tables_fit_80_columns(cli: Deployment) -> None:
+    user = "a-user-name-of-" + "x" * 80
+    session, _ = cli.with_file(user=user)
+    cli.hold("volume:0123456789abcdef", "too-many-orphans")
+    for words in (["sessions", "list"], ["sessions", "show", session.id], ["stats"], ["volumes", "list"],
+                  ["holds", "list"], ["config", "show"], ["sweep", "idle", "--dry-run"]):  # fmt: skip
+        assert max(map(len, cli(*words).out.splitlines())) <= 80, words
