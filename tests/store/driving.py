@@ -225,6 +225,16 @@ class MemorySubject(Subject):
     def lose_session(self, session_id: str) -> None:
         del self.store._state.sessions[session_id]
 
+    def has_slot(self, slot: int) -> bool:
+        """Whether anything is filed in that slot."""
+        found = self.store._state.partition(P).wheel.slots.get(slot)
+        return found is not None and bool(found.ids)
+
+    def has_queue(self, location: str) -> bool:
+        """Whether anything is queued there."""
+        found = self.store._state.partition(P).queues.get(location)
+        return found is not None and bool(found.times)
+
     def lose_slot(self, slot: int) -> None:
         del self.store._state.partition(P).wheel.slots[slot]
 
@@ -285,7 +295,9 @@ class RedisSubject(Subject):
         return True
 
     def restart(self) -> None:
-        self.client.hset(self.keys.held(P), "run", "0" * 40)
+        # What a script remembers differs from what INFO says; a partition that never asked remembers nothing.
+        if self.client.hexists(self.keys.held(P), "run"):
+            self.client.hset(self.keys.held(P), "run", "0" * 40)
 
     def lose_session(self, session_id: str) -> None:
         assert self.client.unlink(self.keys.session(session_id)) == 1

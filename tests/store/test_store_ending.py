@@ -59,6 +59,18 @@ def test_only_due_spares_what_is_alive(store: Subject) -> None:
     assert (ended.done, ended.live, ended.reason) == (True, False, "idle")
 
 
+def test_only_due_with_another_idle_timeout(store: Subject) -> None:
+    sid, kept = store.create(), store.create()
+    store.file(sid)
+    store.do(op.Defer(kept, "job-1", IDLE))
+    store.advance(60_000)
+    assert store.end(sid, "", only_due=True, idle_for=60_001).live
+    ended = store.end(sid, "", only_due=True, idle_for=60_000, grace=GRACE)
+    assert (ended.done, ended.reason) == (True, "idle")
+    assert store.lease().next_due == T0 + 60_000 + GRACE
+    assert store.end(kept, "", only_due=True, idle_for=60_000).live
+
+
 def test_too_old_counts_before_too_idle(store: Subject) -> None:
     sid = store.create()
     store.advance(LONGEST)

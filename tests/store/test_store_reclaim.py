@@ -354,6 +354,7 @@ def test_queues_say_how_deep_and_how_late(store: Subject) -> None:
     assert store.do(op.Queues(P)) == (op.QueueDepth(DISK, 0, 0),)
     store.end(sid)
     ended(store)
+    assert store.queue() == op.QueueDepth(DISK, 2, 1)
     store.advance(5000)
     assert store.queue() == op.QueueDepth(DISK, 2, 5000)
     store.leased()

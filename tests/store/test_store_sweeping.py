@@ -149,6 +149,15 @@ def test_a_hold_is_never_shortened(store: Subject) -> None:
     assert store.do(op.HoldIdle(P, 1000)) == T0 + 5500
 
 
+def test_a_hold_is_lifted_by_a_hold_of_nothing(store: Subject) -> None:
+    sid = store.create()
+    store.do(op.HoldIdle(P, 10 * IDLE))
+    store.advance(IDLE)
+    assert store.end(sid, "", only_due=True).live
+    assert store.do(op.HoldIdle(P, 0)) == 0
+    assert store.end(sid, "", only_due=True).reason == "idle"
+
+
 def test_a_hold_is_its_partition_s_own(store: Subject) -> None:
     store.create()
     store.do(op.HoldIdle("08", 10 * IDLE))

@@ -8,11 +8,15 @@ from sessionsweep.model.states import EndReason, ResourceState
 from sessionsweep.store.memory.state import Grave, Partition, Resource, Session, State
 
 
-def reason_due(session: Session, now: int) -> EndReason | None:
-    """Why it is over by now; None while it isn't. Too old counts before too idle."""
+def reason_due(session: Session, now: int, idle_for: int = 0) -> EndReason | None:
+    """Why it is over by now; None while it isn't. Too old counts before too idle.
+
+    `idle_for` (ms): idle is who was untouched for so long, in place of the session's own timeout; 0: its own.
+    """
     if now >= session.absolute_end():
         return EndReason.EXPIRED
-    return EndReason.IDLE if now >= session.idle_end() else None
+    idle_end = max(session.last + idle_for, session.more.keep) if idle_for else session.idle_end()
+    return EndReason.IDLE if now >= idle_end else None
 
 
 def held_until(state: State, partition: Partition, now: int, hold: int) -> int:

@@ -242,7 +242,8 @@ def queues(state: State, partition: Partition, operation: Queues, now: int) -> t
     for location, queue in partition.queues.items():
         first = queue.earliest()
         entries = sum(moment < FAR for moment in queue.times.values())
-        depths.append(QueueDepth(location, entries, max(0, now - first[0]) if first is not None else 0))
+        late = max(1, now - first[0]) if first is not None and first[0] <= now else 0  # due just now counts
+        depths.append(QueueDepth(location, entries, late))
     return tuple(depths)
 
 

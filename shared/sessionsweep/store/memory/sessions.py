@@ -258,7 +258,7 @@ def end_session(state: State, partition: Partition, operation: EndSession, now: 
         return Ended(False, grave.reason if grave is not None else None, 0, (), now)
     reason: str = operation.reason
     if operation.only_due:
-        why = reason_due(session, now)
+        why = reason_due(session, now, operation.idle_for)
         if why is None or (why is EndReason.IDLE and held_until(state, partition, now, operation.hold)):
             return Ended(False, None, 0, (), now, live=True)
         reason = why

@@ -109,8 +109,8 @@ def outbox_done(state: State, partition: Partition, operation: OutboxDone, now: 
 
 @partition_step
 def hold_idle(state: State, partition: Partition, operation: HoldIdle, now: int) -> int:
-    """Stops idle ends for a while."""
-    partition.held_until = max(partition.held_until, now + operation.duration)
+    """Stops idle ends for a while, or lets them go on."""
+    partition.held_until = max(partition.held_until, now + operation.duration) if operation.duration else 0
     return partition.held_until
 
 
