@@ -14,7 +14,6 @@ from sessionsweep.sessions.connect import make_store
 from sessionsweep.settings import Settings
 from sessionsweep_workers import names, passes
 from sessionsweep_workers.application import build
-from sessionsweep_workers.passes import PassRecord
 
 POLL = 0.1  # seconds between two looks at the record
 
@@ -49,16 +48,14 @@ class Dispatcher:
             raise BrokerUnavailableError(f"the broker doesn't take the message ({error}); is it running?") from error
         return request_id
 
-    def read(self, request_id: str) -> PassRecord | None:
-        """The record of a request as it is, running or ended; None: no worker has begun."""
+    def read(self, request_id: str) -> dict[str, Any] | None:
+        """The record of a request as it is (see passes.read); None: no worker has begun."""
         return passes.read(self._store, request_id)
 
-    def wait(
-        self, request_id: str, timeout: float, tick: Callable[[float, PassRecord | None], None] = lambda _, __: None
-    ) -> PassRecord:
-        """The record of a request when it has ended (`state` is `done` or `failed`).
+    def wait(self, request_id: str, timeout: float, tick: Callable[[float], None] = lambda _: None) -> dict[str, Any]:
+        """The record of a request when it has ended, with its parts; `state` is `done` or `failed`.
 
-        `tick` is told the seconds waited and the record so far.
+        `tick` is told the seconds waited.
 
         Raises:
             TimeoutError: no worker has finished it within `timeout` seconds; it may still.
@@ -66,16 +63,16 @@ class Dispatcher:
         begun = time.monotonic()
         while True:
             found = self.read(request_id)
-            if found is not None and found.ended:
+            if found is not None and found["state"] in passes.ENDED:
                 return found
             waited = time.monotonic() - begun
             if waited > timeout:
                 raise TimeoutError(
                     f"no worker answered within {timeout:g} s; is one running?"
                     if found is None
-                    else f"not finished within {timeout:g} s; it goes on: {found.result}"
+                    else f"not finished within {timeout:g} s; it goes on: {found['result']}"
                 )
-            tick(waited, found)
+            tick(waited)
             time.sleep(POLL)
 
     def close(self) -> None:

@@ -117,20 +117,23 @@ def last_runs(store: Store) -> dict[str, PassRecord]:
     return {row.removeprefix(LAST): PassRecord.decode(text) for row, text in rows.items() if row.startswith(LAST)}
 
 
-def read(store: Store, request_id: str) -> PassRecord | None:
-    """A run that was asked for, its parts summed in; None: nothing has run yet. `ended` when all its parts have."""
+def read(store: Store, request_id: str) -> dict[str, Any] | None:
+    """A run that was asked for, or None: nothing has run yet.
+
+    The row's fields; `parts` has those of the volumes that went on elsewhere, by row (what hasn't begun is missing).
+    `state` is `done` or `failed` only when all parts have ended too; `result` is without theirs (see `total`).
+    """
     rows = store.execute(op.Table(TABLE))
     if request_id not in rows:
         return None
     whole = PassRecord.decode(rows[request_id])
-    parts = [PassRecord.decode(rows[part]) for part in whole.parts if part in rows]
-    whole.result = total([whole.result, *(part.result for part in parts)])
+    parts = {part: PassRecord.decode(rows[part]) for part in whole.parts if part in rows}
     if whole.state == "done":
-        if any(part.state == "failed" for part in parts):
-            whole.state = "failed"
-        elif len(parts) < len(whole.parts) or not all(part.ended for part in parts):
+        if len(parts) < len(whole.parts) or not all(part.ended for part in parts.values()):
             whole.state = "running"
-    return whole
+        elif any(part.state == "failed" for part in parts.values()):
+            whole.state = "failed"
+    return {**asdict(whole), "parts": {row: asdict(part) for row, part in parts.items()}}
 
 
 def total(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -112,16 +112,21 @@ def sweep_orphans(
     if _stale(context, slot, context.settings.orphan_interval):
         return {"stale": True}
     if volume is not None:
-        return _orphans_on(self, volume, dry_run, request_id, BUDGET)
+        result = _orphans_on(self, volume, dry_run, request_id, BUDGET)
+        if result.get("more"):
+            self.resend(names.volume_queue(volume), volume=volume, dry_run=dry_run, request_id=request_id)
+        return result
     with recorded(context, self.name, request_id) as about:
         others = fanout.orphans(self, context, dry_run, request_id)
         run(context.core.mounts.mount(), context.store)
         here = [mounted.id for mounted in context.core.mounts.here()]
-        results = [_orphans_on(self, mine, dry_run, part_of(request_id, mine), BUDGET / len(here)) for mine in here]
-        answer = total(results) | ({"sent": len(others)} if others else {})
-        if request_id:
-            about.parts = [f"{request_id}.{part}" for part in [*here, *others]]
-        about.done({"sent": len(others)} if request_id else answer)
+        results = {mine: _orphans_on(self, mine, dry_run, None, BUDGET / len(here)) for mine in here}
+        going_on = [mine for mine, result in results.items() if result.get("more")]
+        for mine in going_on:  # another node may take what comes from the common queue
+            self.resend(names.volume_queue(mine), volume=mine, dry_run=dry_run, request_id=part_of(request_id, mine))
+        about.parts = [f"{request_id}.{part}" for part in [*others, *going_on]] if request_id else []
+        answer = total(list(results.values())) | ({"sent": len(others)} if others else {})
+        about.done(answer)
     return answer
 
 
@@ -232,8 +237,6 @@ def _orphans_on(self: PassTask, volume: str, dry_run: bool, request_id: str | No
         result = passes.orphans.run_once(volume_ids=[volume], budget=budget, stop=context.stopping)
         about.done(result.as_dict(), more=result.more)
     self.progress(f"{result.files} files, {result.candidates} candidates, {result.destroyed} destroyed")
-    if result.more:
-        self.resend(names.volume_queue(volume), volume=volume, dry_run=dry_run, request_id=request_id)
     return result.as_dict()
 
 
