@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import wave
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,14 +161,17 @@ def test_a_program_that_renames_its_result_over_the_path(volume: Volume, sid: st
     assert file.path.read_bytes() == b"the real thing"
 
 
-@pytest.mark.parametrize("left", ["link", "folder", "nothing"])
+@pytest.mark.parametrize("left", ["link", "hard link", "folder", "nothing"])
 def test_finish_refuses_what_is_no_file(volume: Volume, tmp_path: Path, sid: str, rid: str, left: str) -> None:
     canary = tmp_path / "canary"
     canary.write_bytes(b"canary")
+    canary.chmod(0o644)
     file = volume.create(sid, rid)
     file.path.unlink()
     if left == "link":
         file.path.symlink_to(canary)
+    elif left == "hard link":
+        os.link(canary, file.path)
     elif left == "folder":
         file.path.mkdir()
     with pytest.raises(SessionSweepError):
@@ -175,6 +179,7 @@ def test_finish_refuses_what_is_no_file(volume: Volume, tmp_path: Path, sid: str
     assert file.discard() is (left == "nothing")
     assert file.closed
     assert canary.read_bytes() == b"canary"
+    assert canary.stat().st_mode & 0o777 == 0o644
 
 
 def test_discard_removes_file_and_empty_folder_and_can_be_repeated(volume: Volume, sid: str, rid: str) -> None:
@@ -377,22 +382,24 @@ def test_no_descriptor_is_left_open(volume: Volume, tmp_path: Path, opening: str
 
 def test_creators_race_deleters_of_the_emptied_folder(volume: Volume, opening: str, sid: str) -> None:
     """The deleter removes the folder as often as it is empty; no creator may fail for that."""
-    stop, failures = threading.Event(), []
+    stop = threading.Event()
+    failures: list[BaseException] = []
+    done: deque[str] = deque()
 
     def create() -> None:
         try:
             for _ in range(150):
-                put(volume, sid, new_resource_id())
+                rid = new_resource_id()
+                put(volume, sid, rid)
+                done.append(rid)
         except BaseException as error:
             failures.append(error)
 
     def delete() -> None:
         while not stop.is_set():
-            try:
-                volume.delete(sid, os.listdir(session_path(volume, sid)))
-                volume.prune([sid])
-            except FileNotFoundError:
-                pass
+            if done:
+                volume.delete(sid, [done.popleft()])
+            volume.prune([sid])
 
     creators = [threading.Thread(target=create) for _ in range(3)]
     deleter = threading.Thread(target=delete)

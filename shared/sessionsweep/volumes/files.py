@@ -219,6 +219,9 @@ class NewFile(io.BufferedIOBase):
             descriptor, found = open_regular(self._folder, self._id, here.st_dev, os.O_RDWR)
         except NotOursError as error:
             raise VolumeError(f"{self.path} is no longer the file that was being written: {error}") from error
+        if found.st_nlink != 1:
+            os.close(descriptor)
+            raise VolumeError(f"{self.path} was replaced by a file that has other names, too: it isn't the session's.")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if stat.S_IMODE(found.st_mode) != layout.FILE_MODE:
