@@ -50,9 +50,7 @@ def _turn(side: Side, calls: int) -> float:
     return (time.perf_counter() - begun) / calls
 
 
-async def interleaved_async(
-    sides: Mapping[str, AsyncSide], *, rounds: int, calls: int, concurrent: int
-) -> Timings:
+async def interleaved_async(sides: Mapping[str, AsyncSide], *, rounds: int, calls: int, concurrent: int) -> Timings:
     """The same with `concurrent` tasks that call one after the other, `calls` each."""
     order = list(sides)
     for side in order:

@@ -9,7 +9,7 @@ import redis
 
 from benchmarks.deployment import Deployment
 from benchmarks.goals import Goal, Row, Scale, per_second
-from benchmarks.measure import interleaved
+from benchmarks.measure import Timings, interleaved
 from sessionsweep import Client
 
 CLIENT = Client("203.0.113.7", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
@@ -39,19 +39,15 @@ def sync_open(scale: Scale) -> list[Row]:
             "django": _django(d.server.url),
         }
         t = interleaved(sides, rounds=scale.rounds * 2, calls=200)
-    rows = [
+    return [
         _row("open, header only, against GET of as many bytes", t, "open", "get", Goal(least=0.75)),
         _row("… with client, user and data", t, "open full", "get full", Goal()),
         _row("… against Flask-Session's load + save", t, "open full", "flask", Goal(least=3)),
         _row("… against Django's cache session, load + save", t, "open full", "django", Goal(least=7)),
     ]
-    return rows
 
 
-def _row(what: str, timings: object, side: str, other: str, goal: Goal) -> Row:
-    from benchmarks.measure import Timings
-
-    assert isinstance(timings, Timings)
+def _row(what: str, timings: Timings, side: str, other: str, goal: Goal) -> Row:
     ours, theirs = per_second(timings.rate(side)), per_second(timings.rate(other))
     return Row("P1", what, ours, theirs, timings.ratio(side, other), goal)
 
@@ -111,7 +107,7 @@ def _django(url: str) -> Callable[[], object]:
         )
     from django.contrib.sessions.backends.cache import SessionStore
 
-    turns = itertools.cycle([key for key in _new_django_sessions(SessionStore)])
+    turns = itertools.cycle(list(_new_django_sessions(SessionStore)))
     counter = itertools.count()
 
     def load_and_save() -> None:

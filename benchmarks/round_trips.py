@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Callable
 from importlib.util import find_spec
 
+import redis
+
 from benchmarks.deployment import Deployment
 from benchmarks.goals import Goal, Row, Scale
 
@@ -24,7 +26,9 @@ def round_trips(_: Scale) -> list[Row]:
             request(True, True)  # connections and scripts are there
             request(True, False)
             counts = [_count(d, lambda: request(*kind)) for kind in ((False, False), (True, False), (True, True))]  # noqa: B023
-            for what, count, goal in zip(("no token", "data unchanged", "data changed"), counts, (0, 1, 2), strict=True):
+            for what, count, goal in zip(
+                ("no token", "data unchanged", "data changed"), counts, (0, 1, 2), strict=True
+            ):
                 rows.append(Row("P3", f"round trips, {name}: {what}", str(count), "", count, Goal(goal, goal)))
     return rows
 
@@ -32,7 +36,8 @@ def round_trips(_: Scale) -> list[Row]:
 def _count(d: Deployment, request: Callable[[], None]) -> int:
     """Commands that arrived from clients while `request` ran; what a script calls inside is none."""
     sentinel = secrets.token_hex(8)
-    with d.client.monitor() as monitor:
+    watcher = redis.Redis.from_url(d.server.url)
+    with watcher.monitor() as monitor:
         request()
         d.client.echo(sentinel)
         count = 0

@@ -15,7 +15,7 @@ from sessionsweep.store.keys import Keys
 from sessionsweep.store.operations import Operation
 from sessionsweep.store.redis import scripts
 from sessionsweep.store.redis.link import BROKEN, Link
-from sessionsweep.store.redis.wire import WIRE, command
+from sessionsweep.store.redis.wire import WIRE
 
 R = TypeVar("R")
 
@@ -38,8 +38,8 @@ class AsyncRedisStore:
     async def execute(self, operation: Operation[R]) -> R:
         """Carries one out; see AsyncStore.execute."""
         wire = WIRE[type(operation)]
-        words = command(operation, self.keys, self._sha)
-        reply = await self._link().call(words, wire.script, operation.repeatable)
+        packed = wire.pack(operation, self.keys, self._sha)
+        reply = await self._link().call(packed, wire.script, operation.repeatable)
         return wire.decode(operation, reply)  # type: ignore[no-any-return]
 
     async def execute_many(self, operations: Sequence[Operation[Any]]) -> list[Any | StoreError]:
@@ -47,7 +47,7 @@ class AsyncRedisStore:
         link = self._link()
         wires = [WIRE[type(operation)] for operation in operations]
         calls = [
-            link.call(command(operation, self.keys, self._sha), wire.script, operation.repeatable)
+            link.call(wire.pack(operation, self.keys, self._sha), wire.script, operation.repeatable)
             for operation, wire in zip(operations, wires, strict=True)
         ]
         answers = await asyncio.gather(*calls, return_exceptions=True)

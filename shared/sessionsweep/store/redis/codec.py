@@ -26,35 +26,59 @@ class UnknownFormatError(StoreError):
     """A record was written by a newer release; upgrade this one before it touches that session."""
 
 
+class _Draft:
+    """A `SessionRecord` while it is being filled: a frozen dataclass sets each field through `object.__setattr__`,
+    which costs more than all the rest of reading it; a plain class with the same slots may become the record.
+    """
+
+    __slots__ = SessionRecord.__slots__
+
+    def __init__(self, session_id: str, raw: bytes) -> None:
+        self.session_id = session_id
+        (
+            version, flags, self.mac, c1, c0, i1, i0, m1, m0, f1, f0, k1, k0, self.resource_count, self.stream_count,
+            b1, b0, l1, l0, self.request_count, self.fingerprint4, self.fingerprint6,
+        ) = HEADER.unpack_from(raw)  # fmt: skip
+        if version != VERSION:
+            raise UnknownFormatError(
+                f"session {session_id} is written in format {version}; this release reads format {VERSION}: upgrade it"
+            )
+        self.flags = flags & PUBLIC_FLAGS
+        self.created = c1 << 32 | c0
+        self.last_activity = l1 << 32 | l0
+        self.idle = i1 << 32 | i0
+        self.max = m1 << 32 | m0
+        self.filed = f1 << 32 | f0
+        self.keep_alive = k1 << 32 | k0
+        self.bytes_used = b1 << 32 | b0
+        data: Mapping[str, bytes] = {}
+        user = alias = ip = agent = node = ""
+        if len(raw) > 72:
+            at = 74 + (raw[72] << 8 | raw[73])
+            user = str(raw[74:at], "utf-8", "replace") if at > 74 else ""
+            alias, at = _short(raw, at)
+            ip, at = _short(raw, at)
+            agent, at = _text(raw, at, 2)
+            node, at = _short(raw, at)
+            if at < len(raw):
+                data = dict(_pairs(raw, at))
+        self.user = user or None
+        self.alias = alias
+        self.ip = ip or None
+        self.user_agent = agent or None
+        self.node = node
+        self.data = data
+
+
 def decode_session(session_id: str, raw: bytes) -> SessionRecord:
     """The record in `raw`.
 
     Raises:
         UnknownFormatError: its version is newer than this release.
     """
-    (
-        version, flags, mac, c1, c0, i1, i0, m1, m0, f1, f0, k1, k0, resources, streams, b1, b0, l1, l0, requests,
-        fp4, fp6,
-    ) = HEADER.unpack_from(raw)  # fmt: skip
-    if version != VERSION:
-        raise UnknownFormatError(
-            f"session {session_id} is written in format {version}; this release reads format {VERSION}: upgrade it"
-        )
-    user = alias = ip = agent = node = ""
-    data: Mapping[str, bytes] = {}
-    if len(raw) > 72:
-        user, at = _text(raw, 72, 2)
-        alias, at = _text(raw, at, 1)
-        ip, at = _text(raw, at, 1)
-        agent, at = _text(raw, at, 2)
-        node, at = _text(raw, at, 1)
-        if at < len(raw):
-            data = dict(_pairs(raw, at))
-    return SessionRecord(
-        session_id, mac, c1 << 32 | c0, l1 << 32 | l0, i1 << 32 | i0, m1 << 32 | m0, f1 << 32 | f0, k1 << 32 | k0,
-        requests, resources, streams, b1 << 32 | b0, fp4, fp6, flags & PUBLIC_FLAGS, user or None, alias, ip or None,
-        agent or None, node, data,
-    )  # fmt: skip
+    draft = _Draft(session_id, raw)
+    draft.__class__ = SessionRecord  # type: ignore[assignment]
+    return draft  # type: ignore[return-value]
 
 
 def encode_tail(
@@ -95,6 +119,12 @@ def decode_resource(resource_id: str, raw: bytes, locations: list[str]) -> Resou
 def _text(raw: bytes, at: int, width: int) -> tuple[str, int]:
     end = at + width + int.from_bytes(raw[at : at + width], "big")
     return raw[at + width : end].decode("utf-8", "replace"), end
+
+
+def _short(raw: bytes, at: int) -> tuple[str, int]:
+    """_text with a length of one byte: four of a record's five texts, most of them empty."""
+    end = at + 1 + raw[at]
+    return (str(raw[at + 1 : end], "utf-8", "replace") if raw[at] else ""), end
 
 
 def _counted(text: str, width: int) -> bytes:

@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 
 from sessionsweep.errors import StoreError
 from sessionsweep.store.redis import replies, scripts
+from sessionsweep.store.redis.resp import pack
 
 BROKEN = (driver.ConnectionError, driver.TimeoutError, OSError, EOFError, asyncio.IncompleteReadError)
 CHUNK = 65_536
@@ -76,14 +77,14 @@ class Link:
         self._watchdog: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def call(self, words: list[Any], script: str, repeatable: bool) -> asyncio.Future[Any]:
+    def call(self, packed: bytes, script: str, repeatable: bool) -> asyncio.Future[Any]:
         """Queues a command for this tick's write; the future gets the raw reply or a StoreError."""
         answer: asyncio.Future[Any] = self._loop.create_future()
         if self._closed:
             answer.set_exception(replies.unreachable(ConnectionError("the store is closed")))
             return answer
         deadline = self._loop.time() + self._timeout
-        self._waiting.append(Call(hiredis.pack_command(tuple(words)), answer, script, repeatable, deadline))
+        self._waiting.append(Call(packed, answer, script, repeatable, deadline))
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
@@ -154,7 +155,7 @@ class Link:
         elif call.script and replies.is_no_script(reply):
             # nothing was done: the script is loaded and this call alone is sent again
             text = scripts.load(call.script, self._test_clock).text
-            self.call(["SCRIPT", "LOAD", text], "", True).add_done_callback(_ignore)
+            self.call(pack(("SCRIPT", "LOAD", text)), "", True).add_done_callback(_ignore)
             self._waiting.append(call)
         else:
             call.fail(replies.refused(driver.ResponseError(str(reply))))

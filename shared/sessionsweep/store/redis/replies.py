@@ -12,7 +12,7 @@ def is_no_script(error: Exception) -> bool:
     return isinstance(error, driver.NoScriptError) or str(error).startswith("NOSCRIPT")
 
 
-def refused(error: driver.ResponseError) -> StoreError:
+def refused(error: Exception) -> StoreError:
     """The server answered with an error: the call did not happen."""
     text = str(error)
     if "OOM" in text or "maxmemory" in text:

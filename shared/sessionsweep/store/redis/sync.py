@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
+import hiredis
 import redis
 from redis import exceptions as driver
 
@@ -13,11 +14,12 @@ from sessionsweep.errors import StoreError
 from sessionsweep.store.keys import Keys
 from sessionsweep.store.operations import Operation
 from sessionsweep.store.redis import replies, scripts
-from sessionsweep.store.redis.connections import Connections
-from sessionsweep.store.redis.wire import WIRE, command
+from sessionsweep.store.redis.connections import Channel, Connections
+from sessionsweep.store.redis.resp import pack
+from sessionsweep.store.redis.wire import WIRE
 
 R = TypeVar("R")
-_BROKEN = (driver.ConnectionError, driver.TimeoutError, OSError)
+_BROKEN = (driver.ConnectionError, driver.TimeoutError, OSError, hiredis.ProtocolError)
 
 
 class RedisStore:
@@ -39,8 +41,7 @@ class RedisStore:
     def execute(self, operation: Operation[R]) -> R:
         """Carries one out; see Store.execute."""
         wire = WIRE[type(operation)]
-        words = command(operation, self.keys, self._sha)
-        reply = self._send(words, wire.script, operation.repeatable)
+        reply = self._exchange(wire.pack(operation, self.keys, self._sha), wire.script, operation.repeatable)
         return wire.decode(operation, reply)  # type: ignore[no-any-return]
 
     def execute_many(self, operations: Sequence[Operation[Any]]) -> list[Any | StoreError]:
@@ -48,8 +49,8 @@ class RedisStore:
         if not operations:
             return []
         wires = [WIRE[type(operation)] for operation in operations]
-        batch = [command(operation, self.keys, self._sha) for operation in operations]
-        answers = self._send_batch(batch, [w.script for w in wires], all(o.repeatable for o in operations))
+        batch = [wire.pack(operation, self.keys, self._sha) for operation, wire in zip(operations, wires, strict=True)]
+        answers = self._exchange_many(batch, [w.script for w in wires], all(o.repeatable for o in operations))
         return [
             answer if isinstance(answer, StoreError) else wire.decode(operation, answer)
             for operation, wire, answer in zip(operations, wires, answers, strict=True)
@@ -100,81 +101,68 @@ class RedisStore:
         return sha
 
     def _send(self, words: list[Any], script: str, repeatable: bool) -> Any:
+        return self._exchange(pack(words), script, repeatable)
+
+    def _exchange(self, packed: bytes, script: str, repeatable: bool) -> Any:
+        """Sends one packed command and returns its reply."""
         for last in (False, True):
             try:
-                connection = self._connections.take()
+                channel = self._connections.take()
             except _BROKEN as error:
                 raise replies.unreachable(error) from error
             except driver.ResponseError as error:  # wrong password, loading its data
                 raise replies.refused(error) from error
             try:
-                connection.send_packed_command(connection.pack_command(*words), check_health=False)
-                reply = connection.read_response()
-            except driver.ResponseError as error:
-                if not replies.is_no_script(error):
-                    self._connections.put(connection)
-                    raise replies.refused(error) from error
-                reply = self._load_and_repeat(connection, words, script)
+                channel.send(packed)
+                reply = channel.reply()
+                if type(reply) is hiredis.ReplyError and script and replies.is_no_script(reply):
+                    # nothing was done, so sending again can't do it twice
+                    self._load(channel, script)
+                    channel.send(packed)
+                    reply = channel.reply()
             except _BROKEN as error:
-                connection.disconnect()
+                channel.close()
                 self._connections.drop_idle()
                 if repeatable and not last:
                     continue
                 raise replies.cut(error) from error
             except BaseException:
-                connection.disconnect()  # a reply may still be on its way: never reused
+                channel.close()  # a reply may still be on its way: never reused
                 raise
-            self._connections.put(connection)
+            self._connections.put(channel)
+            if type(reply) is hiredis.ReplyError:
+                raise replies.refused(reply)
             return reply
         raise AssertionError("unreachable")
 
-    def _load_and_repeat(self, connection: Any, words: list[Any], script: str) -> Any:
-        """NOSCRIPT: nothing was done, so sending again can't do it twice."""
-        try:
-            connection.send_command("SCRIPT", "LOAD", scripts.load(script, self._clock).text)
-            connection.read_response()
-            connection.send_packed_command(connection.pack_command(*words), check_health=False)
-            return connection.read_response()
-        except driver.ResponseError as error:
-            self._connections.put(connection)
-            raise replies.refused(error) from error
-        except _BROKEN as error:
-            connection.disconnect()
-            raise replies.cut(error) from error
+    def _load(self, channel: Channel, script: str) -> None:
+        channel.send(pack(("SCRIPT", "LOAD", scripts.load(script, self._clock).text)))
+        channel.reply()  # refused: the command that follows is refused too, and tells why
 
-    def _send_batch(self, batch: list[list[Any]], names: list[str], repeatable: bool) -> list[Any]:
+    def _exchange_many(self, batch: list[bytes], names: list[str], repeatable: bool) -> list[Any]:
         for last in (False, True):
             try:
-                connection = self._connections.take()
+                channel = self._connections.take()
             except (*_BROKEN, driver.ResponseError) as error:
                 return [replies.unreachable(error)] * len(batch)
             try:
-                connection.send_packed_command(connection.pack_commands(batch), check_health=False)
-                answers: list[Any] = []
-                for _ in batch:
-                    try:
-                        answers.append(connection.read_response())
-                    except driver.ResponseError as error:
-                        answers.append(error)
-                again = [i for i, a in enumerate(answers) if isinstance(a, Exception) and replies.is_no_script(a)]
+                channel.send(b"".join(batch))
+                answers = [channel.reply() for _ in batch]
+                again = [i for i, a in enumerate(answers) if type(a) is hiredis.ReplyError and replies.is_no_script(a)]
                 for name in {names[i] for i in again}:
-                    connection.send_command("SCRIPT", "LOAD", scripts.load(name, self._clock).text)
-                    connection.read_response()
+                    self._load(channel, name)
                 for i in again:  # only the calls that failed are sent again
-                    try:
-                        connection.send_command(*batch[i])
-                        answers[i] = connection.read_response()
-                    except driver.ResponseError as error:
-                        answers[i] = error
+                    channel.send(batch[i])
+                    answers[i] = channel.reply()
             except _BROKEN as error:
-                connection.disconnect()
+                channel.close()
                 self._connections.drop_idle()
                 if repeatable and not last:
                     continue
                 return [replies.cut(error)] * len(batch)
             except BaseException:
-                connection.disconnect()
+                channel.close()
                 raise
-            self._connections.put(connection)
-            return [replies.refused(a) if isinstance(a, driver.ResponseError) else a for a in answers]
+            self._connections.put(channel)
+            return [replies.refused(a) if type(a) is hiredis.ReplyError else a for a in answers]
         raise AssertionError("unreachable")
