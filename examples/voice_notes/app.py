@@ -56,7 +56,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     nodes = parse_nodes(os.environ.get(VARIABLE, ""))
     if settings.max_bytes_per_session:
         app.config["MAX_CONTENT_LENGTH"] = settings.max_bytes_per_session + FORM_FRAME
-    policy = _policy(origins(nodes))
+    players = origins(nodes)
+    policy = _policy(players)
 
     @app.before_request
     def refuse_foreign() -> None:
@@ -70,15 +71,17 @@ def create_app(settings: Settings | None = None) -> Flask:
         response.headers["Referrer-Policy"] = "no-referrer"
         response.headers["Permissions-Policy"] = "microphone=(self), camera=(), geolocation=()"
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
-        # A page of another node plays what this one serves: another port, so another origin, but the same site.
-        response.headers["Cross-Origin-Resource-Policy"] = "same-site"
+        response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
         return response
 
     @app.errorhandler(HTTPException)
     def explain(error: HTTPException) -> ResponseReturnValue:
         if error.code is not None and error.code < 400:
             return error
-        return jsonify(error=error.description), error.code or 500
+        answer = error.get_response()  # with the error's own header fields: Allow, Content-Range
+        answer.data = jsonify(error=error.description).data
+        answer.content_type = "application/json"
+        return cast(Response, answer)
 
     @app.get("/")
     def page() -> ResponseReturnValue:
@@ -150,10 +153,13 @@ def create_app(settings: Settings | None = None) -> Flask:
             if address is None or "from" in request.args:
                 raise
             target = f"{address}{url_for('serve', resource_id=resource_id)}?from={settings.node}"
-            answer = redirect(target, 307)
-            answer.headers["Cache-Control"] = "private, no-store"  # volumes move
-            return answer
-        return _send(file, resource_id)
+            return redirect(target, 307), {"Cache-Control": "private, no-store"}  # volumes move
+        answer = _send(file, resource_id)
+        if players:
+            # Pages of other nodes play it. `same-site` would do, but browsers call no two ports of an IP address
+            # that. Strangers gain nothing: to other sites' requests the browser adds no cookie (`SameSite=Lax`).
+            answer.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        return answer
 
     @app.delete("/files/<resource_id>")
     def delete(resource_id: str) -> ResponseReturnValue:

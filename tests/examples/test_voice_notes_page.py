@@ -1,0 +1,234 @@
+"""The page in a real browser (Debian's chromium): what a person does with it, on both nodes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from web_nodes import WebNode
+
+CHROMIUM = os.environ.get("TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+OPTIONS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+MakeNodes = Callable[..., list[WebNode]]
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("CI"), reason="no chromium here: apt-get install chromium"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM is not None, "CI must try the page: apt-get install chromium"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A visitor's first page; whatever it complains of on its console fails the test."""
+    context = browser.new_context()
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else 0)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    context.close()
+    assert complaints == []
+
+
+def notes(page: Page) -> Locator:
+    return page.get_by_role("list").get_by_role("listitem")
+
+
+def say(page: Page, text: str) -> None:
+    before = notes(page).count()
+    page.get_by_role("textbox", name="Have it spoken").fill(text)
+    page.get_by_role("button", name="Speak").click()
+    expect(notes(page)).to_have_count(before + 1)
+
+
+def plays(page: Page, title: str) -> float:
+    """Starts a note's player; the seconds that the browser found in it."""
+    player = page.get_by_label(f"Play {title}")
+    return float(
+        player.evaluate(
+            """async (player) => {
+                const failed = new Promise((_, no) => player.addEventListener("error", () => no(player.error.message)));
+                player.muted = true;
+                await Promise.race([player.play(), failed]);
+                return player.duration;
+            }"""
+        )
+    )
+
+
+def test_a_visit_to_both_nodes(page: Page, nodes: list[WebNode]) -> None:
+    one = nodes[0]
+    page.goto(one.url)
+    expect(page.get_by_text("No session yet.")).to_be_visible()
+    say(page, "The train to Lisbon leaves at nine.")
+    expect(page.get_by_role("timer")).to_have_text(re.compile(r"1[45]:\d\d"))
+    expect(page.get_by_role("status")).to_have_text("Spoken and saved on node-a.")
+    assert plays(page, "The train to Lisbon leaves at nine.") > 1
+
+    page.get_by_role("link", name="open node-b").click()
+    expect(notes(page)).to_have_count(1)
+    assert plays(page, "The train to Lisbon leaves at nine.") > 1, "it lies on node-a, and this page is node-b's"
+    page.set_input_files("#file", {"name": "a talk.txt", "mimeType": "text/plain", "buffer": b"x" * 2000})
+    expect(notes(page)).to_have_count(2)
+    expect(notes(page).first).to_contain_text("upload · 2 kB")
+    expect(notes(page).first).to_contain_text("on node-b")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download a talk.txt").click()
+    assert download.value.path().read_bytes() == b"x" * 2000
+
+    page.get_by_role("textbox", name="Your name").fill("ana")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_text("ana", exact=True)).to_be_visible()
+    expect(notes(page)).to_have_count(2)
+    page.get_by_role("button", name="Delete a talk.txt").click()
+    expect(notes(page)).to_have_count(1)
+    expect(page.get_by_role("heading", name="Your notes")).to_be_focused()
+    page.get_by_role("button", name="Log out").click()
+    expect(notes(page)).to_have_count(0)
+    expect(page.get_by_role("timer")).to_have_text("–")
+    assert one.sessions.stats().active_sessions == 0
+
+
+def test_a_recording_from_the_microphone(page: Page, nodes: list[WebNode]) -> None:
+    page.goto(nodes[0].url)
+    page.get_by_role("button", name="Record").click()
+    stop = page.get_by_role("button", name="Stop and save")
+    expect(stop).to_be_visible()
+    page.wait_for_timeout(500)  # for so long a person speaks
+    stop.click()
+    expect(notes(page)).to_have_count(1)
+    title = notes(page).get_by_role("heading").inner_text()
+    assert re.fullmatch(r"Recording .*\.webm", title)
+    plays(page, title)
+    (file,) = nodes[0].files()
+    assert file.suffix == ".webm"
+    assert file.stat().st_size > 500
+
+
+def test_the_clock_runs_out_without_renewing_and_the_notes_go(page: Page, make_web_nodes: MakeNodes) -> None:
+    (node,) = make_web_nodes("node-a", clock=False, idle_timeout=3)
+    page.goto(node.url)
+    asked: list[str] = []
+    say(page, "Short.")
+    page.on("request", lambda request: asked.append(request.url.removeprefix(node.url)))
+    expect(page.get_by_text("Your session is over, and its notes with it.")).to_be_visible(timeout=15_000)
+    expect(notes(page)).to_have_count(0)
+    assert set(asked) <= {"/session"}, "a page that only lies open asks for nothing that would renew it"
+
+
+def test_what_went_wrong_is_said(page: Page, make_web_nodes: MakeNodes, browser: Browser) -> None:
+    (node,) = make_web_nodes("node-a", max_bytes_per_session="5kB")
+    context = browser.new_context()  # its console may complain: a refused request is logged there
+    page = context.new_page()
+    page.goto(node.url)
+    page.set_input_files("#file", {"name": "big.wav", "mimeType": "audio/wav", "buffer": b"x" * 6000})
+    expect(page.get_by_role("status")).to_have_text("That is 6 kB; a session may hold 5 kB.")
+    page.get_by_role("textbox", name="Have it spoken").fill("This is far too long for five thousand bytes.")
+    page.get_by_role("button", name="Speak").click()
+    expect(page.get_by_role("status")).to_have_text("The limit MAX_BYTES_PER_SESSION is reached.")
+    context.close()
+
+
+def test_it_can_be_used_with_the_keyboard_alone(page: Page, nodes: list[WebNode]) -> None:
+    page.goto(nodes[0].url)
+    keys = page.keyboard
+    page.get_by_role("textbox", name="Have it spoken").focus()
+    keys.type("Keys only.")
+    keys.press("Tab")
+    expect(page.get_by_role("button", name="Speak")).to_be_focused()
+    keys.press("Enter")
+    expect(notes(page)).to_have_count(1)
+    reached = set()
+    page.locator("body").focus()
+    for _ in range(25):
+        keys.press("Tab")
+        reached.add(
+            page.evaluate(
+                """() => {
+                    const at = document.activeElement;
+                    const style = getComputedStyle(at.matches("#file") ? document.querySelector("[for=file]") : at);
+                    const seen = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
+                    return `${at.id || at.className || at.tagName} ${at === document.body || seen}`;
+                }"""
+            )
+        )
+    assert {"user true", "record true", "file true", "text true", "plain remove true", "AUDIO true"} <= reached
+    # A player's parts are the browser's own, and show their focus themselves.
+    assert not {one for one in reached if one.endswith("false")} - {"AUDIO false"}, "a focus that can't be seen"
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_it_fits_every_width(page: Page, nodes: list[WebNode], width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(nodes[0].url)
+    say(page, "Averylongwordthatnobodybreaks" * 3)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+CONTRAST = """() => {
+    const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => {
+        const part = (c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+        return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+    };
+    const ground = (el) => {
+        for (; el; el = el.parentElement) {
+            const colour = parse(getComputedStyle(el).backgroundColor);
+            if (colour.length < 4 || colour[3] > 0) return colour;
+        }
+    };
+    const poor = [];
+    for (const el of document.querySelectorAll("body *")) {
+        const own = [...el.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+        if (!own || !el.checkVisibility({ visibilityProperty: true })) continue;
+        const [a, b] = [light(parse(getComputedStyle(el).color)), light(ground(el))];
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (ratio < 4.5) poor.push(`${el.textContent.trim()} ${ratio.toFixed(2)}`);
+    }
+    return poor;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_in_light_and_dark(page: Page, nodes: list[WebNode], scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    page.goto(nodes[0].url)
+    assert (
+        page.evaluate("getComputedStyle(document.body).backgroundColor")
+        == {
+            "light": "rgb(245, 244, 239)",
+            "dark": "rgb(20, 24, 26)",
+        }[scheme]
+    )
+    say(page, "Read me.")
+    assert page.evaluate(CONTRAST) == [], "less than 4.5:1 (WCAG 2.2, 1.4.3)"
+
+
+def test_another_app_on_this_machine_can_not_act_for_the_visitor(page: Page, nodes: list[WebNode]) -> None:
+    """Another port is the same site, so the cookie travels: what stops the request is our own check."""
+    one, two = nodes
+    page.goto(one.url)
+    say(page, "Mine.")
+    form = f'<form method="post" action="{one.url}/logout"><button>A prize</button></form>'
+    two.app.view_functions["page"] = lambda: (form, {"Content-Security-Policy": "default-src *"})  # not our page
+    attack = page.context.new_page()
+    with attack.expect_response(f"{one.url}/logout") as answer:
+        attack.goto(two.url)
+        attack.evaluate("document.querySelector('form').submit()")
+    sent = answer.value.request.all_headers()
+    assert "sessionsweep=" in sent.get("cookie", ""), "the browser sent no cookie; the test shows nothing"
+    assert answer.value.status == 403
+    page.reload()
+    expect(notes(page)).to_have_count(1)
