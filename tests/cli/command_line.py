@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from sessionsweep import Session, Sessions, Settings
 from sessionsweep.cli.app import app
 from sessionsweep.model.holds import Hold
+from sessionsweep.model.ids import new_resource_id, new_session_id
 from sessionsweep.store import operations as op
 from support.processes import wait_until
 
@@ -109,6 +110,15 @@ class Deployment:
 
     def alive(self, session: Session) -> bool:
         return self.sessions.get(session.id) is not None
+
+
+def orphan(cli: Deployment, content: bytes = b"lost") -> Path:
+    """A file on the volume that no session owns."""
+    sid = new_session_id("00")
+    path = cli.root / "a" / "files" / sid[2:4] / sid / new_resource_id(".bin")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    return path
 
 
 def _foreign() -> list[str]:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import redis
-from command_line import Deployment
+from command_line import Deployment, orphan
 
-from sessionsweep.model.ids import new_resource_id, new_session_id
 from sessionsweep.store import operations as op
 from support.processes import wait_until
 
@@ -21,15 +20,6 @@ def everything(cli: Deployment) -> dict[bytes, bytes | None]:
 
 def tree(root: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-
-
-def orphan(cli: Deployment, content: bytes = b"lost") -> Path:
-    """A file on the volume that no session owns."""
-    sid = new_session_id("00")
-    path = cli.root / "a" / "files" / sid[2:4] / sid / new_resource_id(".bin")
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content)
-    return path
 
 
 @pytest.mark.parametrize("name", ["idle", "expired"])

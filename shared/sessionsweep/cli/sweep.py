@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from sessionsweep.cli import passes, workers
-from sessionsweep.cli.connecting import Deployment, deployment
+from sessionsweep.cli.connecting import deployment
 from sessionsweep.cli.options import Json, duration
-from sessionsweep.cli.output import brief, count, note, print_json, print_table, say, waiting
+from sessionsweep.cli.output import brief, complain, count, note, print_json, print_table, say, waiting
 from sessionsweep.model.holds import IDLE
 from sessionsweep.operator import endings, preview
 from sessionsweep.units import format_duration, format_size
@@ -81,7 +81,7 @@ def orphans(
     with deployment() as there:
         sender = None if here else workers.sender(there.settings)
         if sender is not None:
-            _by_workers(there, sender, "orphans", wanted)
+            _by_workers(sender, "orphans", wanted)
             return
         with waiting("looking for orphans") as progress:
             result = passes.orphans(there, wait, progress, wanted.timeout)
@@ -89,14 +89,14 @@ def orphans(
             print_json({"where": "here", "orphans": result.as_dict()})
         else:
             _say_counts("orphans", result.as_dict())
-    _finish(result.held, there)
+    _finish(result.held)
 
 
 def _sweep(name: str, wanted: Wanted) -> None:
     with deployment() as there:
         sender = None if wanted.here else workers.sender(there.settings)
         if sender is not None:
-            _by_workers(there, sender, name, wanted)
+            _by_workers(sender, name, wanted)
             return
         with waiting("sweeping") as progress:
             swept, reclaimed = passes.sweep(there, wanted.wait, progress, wanted.timeout)
@@ -107,13 +107,13 @@ def _sweep(name: str, wanted: Wanted) -> None:
             _say_counts("reclaim", reclaimed.as_dict())
             if not there.settings.volumes:
                 note("This node has no volume: what lies on others is reclaimed by their workers.")
-    _finish(reclaimed.held, there)
+    _finish(reclaimed.held)
 
 
-def _by_workers(there: Deployment, sender: workers.Sender, name: str, wanted: Wanted) -> None:
+def _by_workers(sender: workers.Sender, name: str, wanted: Wanted) -> None:
     with sender:
+        request = sender.send(name)
         if not wanted.wait:
-            request = sender.send(name)
             if wanted.as_json:
                 print_json({"where": "workers", "request_id": request})
             else:
@@ -121,15 +121,18 @@ def _by_workers(there: Deployment, sender: workers.Sender, name: str, wanted: Wa
             return
         with waiting(f"a worker does sweep_{name}") as progress:
             task = progress.task_ids[0]
-            records = sender.finish(there, name, wanted.timeout, lambda text: progress.update(task, description=text))
+            record = sender.finish(request, wanted.timeout, lambda text: progress.update(task, description=text))
     if wanted.as_json:
-        print_json({"where": "workers", "passes": records})
-    else:
-        for one in records:
-            _say_counts(f"{one['name'].rpartition('.')[2]} on {one['node']}", one["result"])
-    if any(one["state"] != "done" for one in records):
+        print_json({"where": "workers", "request_id": request, **record})
+    runs = {name: record, **{row.rpartition(".")[2]: part for row, part in record["parts"].items()}}
+    for what, run in runs.items():
+        if run["state"] == "failed":
+            complain(f"{what} failed on {run['node']}: {run['result'].get('error', 'see its log')}")
+        elif not wanted.as_json:
+            _say_counts(f"{what} by {run['node']}", run["result"])
+    if record["state"] != "done":
         raise typer.Exit(1)
-    _finish([location for one in records for location in one["result"].get("held", [])], there)
+    _finish([location for run in runs.values() for location in run["result"].get("held", [])])
 
 
 def _end_idle(seconds: float, as_json: bool) -> None:
@@ -204,7 +207,7 @@ def _say_counts(name: str, result: dict[str, Any]) -> None:
     parts = [
         f"{key.replace('_', ' ')} {value}"
         for key, value in result.items()
-        if key not in ("seconds", "held", "more", "next_due", "idle_held_until", "confirm_in", "bytes")
+        if value and key not in ("seconds", "held", "more", "next_due", "idle_held_until", "confirm_in", "bytes")
     ]
     if result.get("bytes"):
         parts.append(format_size(result["bytes"]))
@@ -217,7 +220,7 @@ def _say_counts(name: str, result: dict[str, Any]) -> None:
         note(f"{name}: idle ends are held; see `sessionsweep holds list`.")
 
 
-def _finish(held: list[str], there: Deployment) -> None:
+def _finish(held: list[str]) -> None:
     """Exit status 1 where destruction is held: a cron job must not take that for done."""
     if held:
         note(f"Held at {', '.join(sorted(set(held)))}: see `sessionsweep holds list`.")
