@@ -1,0 +1,186 @@
+"""Operations beside the partitions: books of users and of all sessions, and what is known of the deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sessionsweep.store.operations.base import Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """`ok`: a place is reserved until `deadline`. Otherwise `suspects` are members to look at: places that may be
+    free, oldest first (lapsed reservations, then the oldest sessions), and `count` how many are taken."""
+
+    ok: bool
+    deadline: int
+    count: int
+    suspects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve(Operation[Reserved]):
+    """Reserves a session's place in a book (`user` None: the book of all) for `duration`. Again = success."""
+
+    user: str | None
+    session_id: str
+    limit: int
+    duration: int = 60_000
+    suspects: int = 50
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm(Operation[bool]):
+    """A reservation becomes a lasting place. Places made by users without a limit are made by this alone."""
+
+    user: str | None
+    session_id: str
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class IsLapsed(Operation[bool]):
+    """Whether a place may be taken away: it is confirmed (its session could be looked up), or its reservation's
+    deadline has passed. False: a reservation that may still be bound, or no place at all."""
+
+    user: str | None
+    session_id: str
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack(Operation[bool]):
+    """Removes a place; a session's, or with `resource_id` one resource's share of the user's quota."""
+
+    user: str | None
+    session_id: str
+    resource_id: str = ""
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Members(Operation[tuple[str, ...]]):
+    """Session ids in a user's book, oldest place first."""
+
+    user: str | None
+    offset: int = 0
+    limit: int = 100
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class ReserveQuota(Operation["str"]):
+    """Reserves one resource's count and bytes in its user's quota: "ok", "limit:resources" or "limit:bytes".
+
+    0 for a maximum: none. Again with another size: sets it.
+    """
+
+    user: str
+    session_id: str
+    resource_id: str
+    size: int
+    max_resources: int = 0
+    max_bytes: int = 0
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What the engine must know of the server. `policy`: its maxmemory-policy ("" if it won't say)."""
+
+    run_id: str
+    now: int
+    version: str = ""
+    policy: str = ""
+    used_memory: int = 0
+    max_memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts(Operation[ServerFacts]):
+    """The server's run id, time and memory, from INFO and TIME."""
+
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Meta(Operation[Mapping[str, str]]):
+    """All fields of the deployment's `meta`."""
+
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class SetMeta(Operation[bool]):
+    """Sets fields of `meta`; with `only_new`, each only if absent. `raise_only`: a number that never goes back."""
+
+    fields: Mapping[str, str]
+    only_new: bool = False
+    raise_only: bool = False
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Operation[Mapping[str, str]]):
+    """A small table of the deployment: `holds`, `vols`, `mounts`, `n` (nodes), `p` (web processes)."""
+
+    name: str
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class TablePut(Operation[bool]):
+    """Sets a row of such a table; with `only_new` only if absent. Answers whether the row was new."""
+
+    name: str
+    row: str
+    value: str
+    only_new: bool = False
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class TableDrop(Operation[bool]):
+    """Removes a row."""
+
+    name: str
+    row: str
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class TakeLease(Operation[bool]):
+    """Takes or renews a lease by name for `duration`; False: another holder has it."""
+
+    name: str
+    token: str
+    duration: int
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class DropLease(Operation[bool]):
+    """Gives a lease back, if it is still this token's."""
+
+    name: str
+    token: str
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Counters(Operation[Mapping[str, int]]):
+    """The books of a partition; model/books.py names the fields."""
+
+    partition: str
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Count(Operation[int]):
+    """Adds to counters that the engine alone keeps (sweeps run, orphans destroyed …)."""
+
+    partition: str
+    amounts: Mapping[str, int]
