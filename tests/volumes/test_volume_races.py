@@ -59,6 +59,21 @@ class Race:
         self.start = threading.Barrier(5)
         self.made: set[str] = set()
         self.tally: Counter[str] = Counter()
+        self.turn = threading.Condition()
+        self.steps = 0
+        self.working = 4
+
+    def let_work(self, steps: int) -> None:
+        """The attacker leaves what it swapped in until the others took so many steps, or have finished."""
+        with self.turn:
+            wanted = self.steps + steps
+            assert self.turn.wait_for(lambda: self.steps >= wanted or self.working == 0, 60)
+
+    def stepped(self, *, done: bool = False) -> None:
+        with self.turn:
+            self.steps += 1
+            self.working -= done
+            self.turn.notify_all()
 
     def text(self, length: int) -> str:
         return "".join(self.rng.choice(ALPHABET) for _ in range(length))
@@ -102,8 +117,15 @@ class Race:
                 with contextlib.suppress(SessionSweepError):
                     action(rng, sid, rid)
                     self.tally[action.__name__] += 1
+                self.stepped()
 
-        return run
+        def to_the_end() -> None:
+            try:
+                run()
+            finally:
+                self.stepped(done=True)
+
+        return to_the_end
 
     def create(self, rng: random.Random, sid: str, rid: str) -> None:
         file = self.volume.create(sid, rid)
@@ -166,8 +188,7 @@ class Race:
                         os.link(instead, level)
                     else:
                         os.mkfifo(level)
-                for _ in range(rng.randrange(3)):
-                    os.stat(away, follow_symlinks=False)  # gives the others time
+                self.let_work(rng.randrange(4))
                 if is_file:
                     # A file of ours; the canary's second name goes with the replacement.
                     with contextlib.suppress(OSError):
