@@ -5,10 +5,11 @@ RETURNS {run id, now, version, maxmemory policy, used memory, max memory}
 ]]
 local meta = KEYS[1]
 --@include clock
-local function info(section, field)
-  return string.match(redis.call('INFO', section), field .. ':([^\r\n]*)') or ''
+local server, memory = redis.call('INFO', 'server'), redis.call('INFO', 'memory')
+local function said(text, field)
+  return string.match(text, '\n' .. field .. ':([^\r\n]*)') or ''
 end
-local version = info('server', 'valkey_version')
-if version == '' then version = info('server', 'redis_version') end
-return {info('server', 'run_id'), now, version, info('memory', 'maxmemory_policy'), info('memory', 'used_memory'),
-  info('memory', 'maxmemory'), meta}
+local version = said(server, 'valkey_version')
+if version == '' then version = said(server, 'redis_version') end
+return {said(server, 'run_id'), now, version, said(memory, 'maxmemory_policy'), said(memory, 'used_memory'),
+  said(memory, 'maxmemory'), meta}
