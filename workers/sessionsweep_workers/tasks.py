@@ -45,7 +45,6 @@ OPTIONS: dict[str, Any] = {
     "max_retries": 0,
     "time_limit": 100,
     "send_events": True,
-    "queue": names.QUEUE,
     "typing": True,
 }
 
