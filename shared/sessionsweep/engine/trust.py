@@ -60,6 +60,9 @@ class Trust:
         except VolumeUntrustedError as problem:
             self._core.mounts.forget(volume.name)
             self._hold(mount_scope(self._core.settings.node, volume.name), problem.reason, str(problem))
+        # before the store's mark, which is raised first: read the other way round, a mark that another worker raises in
+        # between (or while this process is paused) looks like a roll-back and stops everything
+        seen = volume.high_water() or 0
         meta = self._store.execute(op.Meta())
         if meta.get("deployment") != volume.deployment_id:
             known = meta.get("deployment")
@@ -70,7 +73,7 @@ class Trust:
                 + (f"is deployment {known}" if known else "knows no deployment: it was emptied, or is another one")
                 + f". If the store is the right one: sessionsweep volumes adopt {volume.name}",
             )
-        mark, seen = int(meta.get("high_water", "0")), volume.high_water() or 0
+        mark = int(meta.get("high_water", "0"))
         if seen - mark > ROLLED_BACK:
             self._hold(
                 ALL,
