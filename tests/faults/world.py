@@ -1,0 +1,296 @@
+"""A small deployment on real disks with canary files around it, its actors, and what must hold when all has settled."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sessionsweep import InvalidTokenError, SessionSweepError
+from sessionsweep.model.books import imbalance
+from sessionsweep.model.ids import is_resource_id, is_session_id, new_resource_id, new_session_id
+from sessionsweep.store import operations as op
+from sessionsweep.store.keys import partition_name
+from sessionsweep.volumes.layout import FAN_OUT
+from sessionsweep_workers.devstack.spawn import spawn, stop
+from support.nodes import KEY, Node
+from support.processes import wait_until
+
+ACTOR = Path(__file__).with_name("actor.py")
+
+#: Everything short, so that a schedule of a second sees each deadline pass several times.
+SHORT: dict[str, Any] = {
+    "idle_timeout": 0.6,
+    "grace_period": 0.1,
+    "max_duration": 5,
+    "cleanup_interval": 0.2,
+    "orphan_interval": 0.5,
+    "orphan_min_age": 0,
+    "hold": 0.4,
+    "lease": 0.4,
+    "intent_timeout": 0.6,
+    "tombstone_retention": 60,
+    "socket_timeout": 1,
+    "max_resources_per_session": 1000,
+    "secret_key": KEY,
+}
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A running child of the nursery."""
+
+    pid: int
+    role: str
+    node: str
+
+
+class Nursery:
+    """Starts actors by fork of a warm process, signals them by pid, and leaves none behind. A context manager."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._running: set[int] = set()
+
+    def __enter__(self) -> Nursery:
+        ours, theirs = socket.socketpair()
+        with self._log.open("ab") as log, theirs:
+            argv = [sys.executable, str(ACTOR), str(theirs.fileno())]
+            self._child = spawn(argv, env=dict(os.environ), stdout=log, pass_fds=[theirs.fileno()])
+        ours.settimeout(30)
+        self._channel = ours
+        self._answers = ours.makefile("r")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for pid in list(self._running):
+            self.kill(pid)
+        self._answers.close()
+        self._channel.close()
+        stop(self._child)
+
+    def start(self, **order: Any) -> int:
+        """Forks an actor; its pid."""
+        pid = self._ask({"do": "spawn", **order})
+        self._running.add(pid)
+        return pid
+
+    def kill(self, pid: int) -> int:
+        """`kill -9` (also of a stopped one); its exit status."""
+        os.kill(pid, signal.SIGKILL)
+        return self.reap(pid)
+
+    def reap(self, pid: int) -> int:
+        """Waits for its end: the exit status, negative for a signal. Until then the pid stays its own."""
+        status = self._ask({"do": "reap", "pid": pid})
+        self._running.discard(pid)
+        return status
+
+    def _ask(self, order: dict[str, Any]) -> int:
+        self._channel.sendall(json.dumps(order).encode() + b"\n")
+        answer = self._answers.readline()
+        assert answer, f"the actors' parent ended:\n{self._log.read_text()[-3000:]}"
+        return int(answer)
+
+
+class World:
+    """Nodes `a` and `b`, each with a disk of its own and one that both mount; canaries everywhere around."""
+
+    def __init__(self, folder: Path, url: str, namespace: str, **settings: Any) -> None:
+        self.folder = folder
+        self.namespace = namespace
+        self.url = url
+        self.settings = {**SHORT, **settings}
+        self.scratch = folder / "app"
+        self.scratch.mkdir(parents=True)
+        (folder / "disks").mkdir()
+        self.journal_path = folder / "journal"
+        self._read = 0
+        self._facts: list[dict[str, Any]] = []
+        self.nodes = {name: self.node(name) for name in "ab"}
+        for node in self.nodes.values():
+            assert node.mount() == []
+        self._canaries = dict(_plant(folder, [folder / "disks" / name for name in ("a", "b", "shared")]))
+
+    def volumes(self, node: str) -> str:
+        """SESSIONSWEEP_VOLUMES of a node."""
+        disks = self.folder / "disks"
+        return f"{node}={disks / node},shared={disks / 'shared'}"
+
+    def node(self, name: str) -> Node:
+        """A node inside this process; tests need its passes and its API when the actors are gone."""
+        options = {**self.settings, "volumes": self.volumes(name)}
+        return Node(self.url, self.namespace, self.folder, name, **options)
+
+    def order(self, role: str, node: str, seed: object, **about: Any) -> dict[str, Any]:
+        """What an actor needs to know."""
+        settings = {
+            **self.settings,
+            "redis_url": about.pop("url", self.url),
+            "namespace": self.namespace,
+            "node": node,
+            "volumes": self.volumes(node),
+        }
+        return {
+            "role": role,
+            "settings": settings,
+            "seed": f"{seed} {role} {node}",
+            "journal": str(self.journal_path),
+            "scratch": str(self.scratch),
+            "test_clock": False,
+            "pause": 0.003,
+            "only": "",
+            **about,
+        }
+
+    def facts(self, kind: str) -> list[dict[str, Any]]:
+        """What actors wrote down so far."""
+        if self.journal_path.exists():
+            with self.journal_path.open("rb") as journal:
+                journal.seek(self._read)
+                lines = journal.read().splitlines(keepends=True)
+            for line in lines:
+                if line.endswith(b"\n"):
+                    self._read += len(line)
+                    self._facts.append(json.loads(line))
+        return [fact for fact in self._facts if fact["fact"] == kind]
+
+    def did(self) -> Counter[str]:
+        """How often actors did what: a schedule in which nothing happened proves nothing."""
+        return Counter(str(fact["what"]) for fact in self.facts("did"))
+
+    # settling and judging
+
+    def files(self) -> list[Path]:
+        """Files on the volumes that are ours by name, canaries apart."""
+        found = []
+        for path in (self.folder / "disks").glob("*/files/*/*/*"):
+            ours = is_session_id(path.parent.name) and is_resource_id(path.name)
+            link = path.is_symlink() or path.parent.is_symlink()
+            if ours and not link and path not in self._canaries and path.is_file():
+                found.append(path)
+        return found
+
+    def counters(self) -> Counter[str]:
+        """The books of all partitions."""
+        total: Counter[str] = Counter()
+        store = self.nodes["a"].store
+        for number in range(int(self.settings.get("partitions", 1))):
+            total.update(store.execute(op.Counters(partition_name(number))))
+        return total
+
+    def pass_once(self) -> None:
+        """Each pass of each node, once; a fault is for the next round."""
+        for node in self.nodes.values():
+            for one in (node.upkeep, node.sweep, node.reclaim, node.orphans):
+                with contextlib.suppress(SessionSweepError):
+                    one.run_once()  # type: ignore[attr-defined]
+
+    def advance(self, seconds: float) -> None:
+        """Moves the store's time, and each node's own clock with it."""
+        for node in self.nodes.values():
+            node._advanced += seconds
+        self.nodes["a"].store.advance(round(seconds * 1000))
+
+    def settle(self, timeout: float = 20.0, advance: float = 0.0) -> None:
+        """Workers alone, until no session lives and nothing is owed. `advance`: seconds of test time a round."""
+
+        def settled() -> bool:
+            if advance:
+                self.advance(advance)
+            self.pass_once()
+            books = self.counters()
+            return not (books["active"] or books["owed"] or books["created"] - books["ended"] or self.files())
+
+        try:
+            wait_until(settled, timeout, "everything is reclaimed")
+        except TimeoutError:
+            left = [str(path) for path in self.files()]
+            raise AssertionError(
+                f"not settled: {self.holds()} {dict(self.counters())} left {len(left)}: {left[:5]}"
+            ) from None
+
+    def holds(self) -> dict[str, str]:
+        """Holds by scope, with their reasons."""
+        return {scope: hold.reason for scope, hold in self.nodes["a"].holds().items()}
+
+    def judge(self, *, dead: int = 0) -> None:
+        """The promises that hold whatever happened; call it when all has settled."""
+        books = self.counters()
+        assert imbalance(books) == 0, dict(books)
+        assert (books["active"], books["owed"], books["dead"]) == (0, 0, dead), dict(books)
+        assert (books["b_active"], books["b_owed"]) == (0, 0), dict(books)
+        self.canaries_are_whole()
+        assert self.files() == []
+        wrong = [fact["what"] for fact in self.facts("wrong")]
+        assert not wrong, "\n".join(wrong)
+        for fact in self.facts("promoted"):
+            assert Path(fact["path"]).read_text() == fact["content"], fact
+        for fact in self.facts("adopted"):
+            assert not Path(fact["source"]).exists(), fact
+        for token in {fact["token"] for kind in ("session", "dead") for fact in self.facts(kind)}:
+            with pytest.raises(InvalidTokenError):
+                self.nodes["b"].sessions.open(token)
+
+    def canaries_are_whole(self) -> None:
+        """No file that isn't ours was touched, moved or followed."""
+        now = {path: _look(path) for path in self._canaries}
+        assert now == self._canaries
+
+    def close(self) -> None:
+        """Closes connections."""
+        for node in self.nodes.values():
+            node.close()
+
+
+def _look(path: Path) -> tuple[int, str]:
+    """(inode, content or link target); what isn't there looks like nothing else."""
+    try:
+        status = path.lstat()
+        return status.st_ino, os.readlink(path) if path.is_symlink() else path.read_text()
+    except OSError as error:
+        return 0, repr(error)
+
+
+def _plant(folder: Path, roots: list[Path]) -> Iterator[tuple[Path, tuple[int, str]]]:
+    """Files above, beside and inside the roots that only a mistake would destroy."""
+    precious = folder / "precious"
+    decoys = [folder / "above.txt", folder / "disks" / "beside.txt", precious / "file"]
+    links: list[tuple[Path, Path]] = []
+    for root in roots:
+        one, two, three, four = (new_session_id("00") for _ in range(4))
+        rid = new_resource_id(".bin")
+        wrong_fan_out = next(name for name in ("zz", "yy") if name != four[2:4] and FAN_OUT.match(name))
+        decoys += [
+            root.with_name(root.name + "2") / "files" / one[2:4] / one / rid,  # a root that was never marked
+            precious / one / rid,
+            root / "own-notes.txt",
+            root / "files" / "README",
+            root / "files" / "lost+found" / one / rid,
+            root / "files" / wrong_fan_out / four / rid,
+            root / "files" / one[2:4] / "NOTES" / "notes.txt",
+            root / "files" / two[2:4] / two / "Notes.txt",
+            root / "kept" / f"{one}-{rid}",
+        ]
+        links += [
+            (root / "files" / one[2:4] / one, precious / one),  # a folder of ours, swapped for a link
+            (root / "files" / three[2:4] / three / rid, precious / "file"),
+        ]
+    for path in decoys:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"precious: {path}")
+    for link, target in links:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+    for path in (*decoys, *(link for link, _ in links)):
+        yield path, _look(path)
