@@ -31,6 +31,7 @@ class AsyncRedisStore:
         self._timeout = socket_timeout
         self._clock = namespace if test_clock else None
         self._links: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Link] = weakref.WeakKeyDictionary()
+        self._latest: tuple[asyncio.AbstractEventLoop, Link, int] | None = None
         self._pid = os.getpid()
         self._closed = False
         self._shas: dict[str, str] = {}
@@ -77,19 +78,24 @@ class AsyncRedisStore:
     async def close(self) -> None:
         """Closes this loop's link. Idempotent."""
         self._closed = True
+        self._latest = None
         link = self._links.pop(asyncio.get_running_loop(), None)
         if link is not None:
             await link.close()
 
     def _link(self) -> Link:
-        if self._pid != os.getpid():
+        loop, pid = asyncio.get_running_loop(), os.getpid()
+        latest = self._latest
+        if latest is not None and latest[0] is loop and latest[2] == pid:
+            return latest[1]
+        if self._pid != pid:
             # a fork: what was inherited belongs to the parent and is never spoken on here
-            self._pid = os.getpid()
+            self._pid = pid
             self._links = weakref.WeakKeyDictionary()
-        loop = asyncio.get_running_loop()
         link = self._links.get(loop)
         if link is None:
             link = self._links[loop] = Link(self.url, self._timeout, self._clock)
+        self._latest = (loop, link, pid)  # a look into the dictionary of weak references costs 1 us
         return link
 
     def _sha(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""One shared connection of one event loop: everything that waits in a tick goes out in one write, replies in order.
+"""One shared connection of one event loop: what waits in a tick goes out together, replies come in order.
 
 Cancelling a waiter never cancels what was sent: its reply is read and dropped, so no later caller can receive it
 (redis-py CVE-2023-28858 was that). When the connection breaks, every unanswered call is told so or, where a repeat
@@ -13,7 +13,7 @@ from typing import Any
 
 import hiredis
 from redis import exceptions as driver
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -22,7 +22,9 @@ from sessionsweep.store.redis import replies, scripts
 from sessionsweep.store.redis.resp import pack
 
 BROKEN = (driver.ConnectionError, driver.TimeoutError, OSError, EOFError, asyncio.IncompleteReadError)
-CHUNK = 65_536
+#: So many calls go out at once, without waiting for the tick's end: the server works on them while the next are made.
+EARLY = 16
+_MORE = object()
 
 
 class Call:
@@ -40,15 +42,45 @@ class Call:
         self.deadline = deadline
         self.sent = 0
 
-    def resolve(self, value: Any) -> None:
-        """Answers the waiter, unless it was cancelled."""
-        if not self.answer.done():
-            self.answer.set_result(value)
-
     def fail(self, error: StoreError) -> None:
         """Tells the waiter, unless it was cancelled."""
         if not self.answer.done():
             self.answer.set_exception(error)
+
+
+class Stream(asyncio.Protocol):
+    """Reads one connection's replies as they arrive and hands each to the call that waits for it."""
+
+    def __init__(self, link: Link, unanswered: deque[Call]) -> None:
+        self._link: Link | None = link
+        self._unanswered = unanswered
+        self._replies = hiredis.Reader(notEnoughData=_MORE)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        link, replies_, unanswered = self._link, self._replies, self._unanswered
+        if link is None:
+            return
+        try:
+            replies_.feed(data)
+            while (reply := replies_.gets()) is not _MORE:
+                call = unanswered.popleft()
+                if type(reply) is hiredis.ReplyError:
+                    link.refused(call, reply)
+                elif not call.answer.done():  # else its waiter was cancelled: the reply is dropped
+                    call.answer.set_result(reply)
+        except (hiredis.ProtocolError, IndexError) as error:
+            self.connection_lost(error)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.lost(error or ConnectionError("the server closed the connection"))
+
+    def detach(self) -> None:
+        """Nothing that still arrives on this connection reaches anybody."""
+        self._link = None
 
 
 class Link:
@@ -69,11 +101,11 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Call] = deque()
         self._unanswered: deque[Call] = deque()
-        self._connection: AbstractConnection | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._stream: Stream | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._flush_scheduled = False
+        self._deadline = 0.0  # of the calls of this tick
         self._watchdog: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -83,38 +115,43 @@ class Link:
         if self._closed:
             answer.set_exception(replies.unreachable(ConnectionError("the store is closed")))
             return answer
-        deadline = self._loop.time() + self._timeout
-        self._waiting.append(Call(packed, answer, script, repeatable, deadline))
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush_tick)
+            self._deadline = self._loop.time() + self._timeout
+        self._waiting.append(Call(packed, answer, script, repeatable, self._deadline))
+        if len(self._waiting) >= EARLY and self._writer is not None:
+            self._flush()
         return answer
 
     async def close(self) -> None:
         """Closes the connection; what is unanswered is told so. Idempotent."""
         self._closed = True
-        for task in (self._connecting, self._reading):
-            if task is not None:
-                task.cancel()
+        if self._connecting is not None:
+            self._connecting.cancel()
         self._break(ConnectionError("the store was closed"), again=False)
         await asyncio.sleep(0)
 
-    def _flush(self) -> None:
+    def _flush_tick(self) -> None:
         self._flush_scheduled = False
+        self._flush()
+
+    def _flush(self) -> None:
         if self._writer is None:
             if self._connecting is None and not self._closed:
                 self._connecting = self._loop.create_task(self._connect())
             return
-        if not self._waiting:
-            return
-        calls = [call for call in self._waiting if not call.answer.cancelled()]
-        self._waiting.clear()
-        for call in calls:
-            call.sent += 1
-        self._unanswered.extend(calls)
-        self._writer.write(b"".join([call.packed for call in calls]))
-        if self._watchdog is None and calls:
-            self._watchdog = self._loop.call_at(calls[0].deadline, self._watch)
+        waiting, unanswered, packed = self._waiting, self._unanswered, []
+        while waiting:
+            call = waiting.popleft()
+            if not call.answer.cancelled():
+                call.sent += 1
+                unanswered.append(call)
+                packed.append(call.packed)
+        if packed:
+            self._writer.write(b"".join(packed))
+            if self._watchdog is None:
+                self._watchdog = self._loop.call_at(unanswered[0].deadline, self._watch)
 
     async def _connect(self) -> None:
         try:
@@ -132,33 +169,24 @@ class Link:
                 # sent before and sent again in vain: its outcome is unknown, not "nothing was done"
                 call.fail(replies.cut(error) if call.sent else replies.unreachable(error))
             return
-        self._connection, self._writer, self._connecting = connection, writer, None
-        self._reading = self._loop.create_task(self._read(reader))
+        self._unanswered = deque()
+        self._writer, self._stream, self._connecting = writer, Stream(self, self._unanswered), None
+        writer.transport.set_protocol(self._stream)  # replies reach their calls without a reader's task in between
         self._flush()
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        parser = hiredis.Reader(notEnoughData=False)
-        try:
-            while True:
-                chunk = await reader.read(CHUNK)
-                if not chunk:
-                    raise ConnectionError("the server closed the connection")
-                parser.feed(chunk)
-                while (reply := parser.gets()) is not False:
-                    self._answer(self._unanswered.popleft(), reply)
-        except (*BROKEN, hiredis.ProtocolError, IndexError) as error:
-            self._break(error, again=True)
-
-    def _answer(self, call: Call, reply: Any) -> None:
-        if not isinstance(reply, hiredis.ReplyError):
-            call.resolve(reply)
-        elif call.script and replies.is_no_script(reply):
+    def refused(self, call: Call, reply: hiredis.ReplyError) -> None:
+        """The server answered a call with an error."""
+        if call.script and replies.is_no_script(reply):
             # nothing was done: the script is loaded and this call alone is sent again
             text = scripts.load(call.script, self._test_clock).text
             self.call(pack(("SCRIPT", "LOAD", text)), "", True).add_done_callback(_ignore)
             self._waiting.append(call)
         else:
-            call.fail(replies.refused(driver.ResponseError(str(reply))))
+            call.fail(replies.refused(reply))
+
+    def lost(self, error: Exception) -> None:
+        """The connection is gone."""
+        self._break(error, again=True)
 
     def _watch(self) -> None:
         """The oldest unanswered call is late: a connection that doesn't answer is cut, for replies come in order."""
@@ -171,13 +199,13 @@ class Link:
             return
         for call in self._unanswered:
             call.repeatable = call.repeatable and call.deadline > self._loop.time()
-        if self._reading is not None:
-            self._reading.cancel()
         self._break(TimeoutError(f"no answer within {self._timeout} s"), again=True)
 
     def _break(self, error: Exception, *, again: bool) -> None:
         writer, self._writer = self._writer, None
-        self._connection = None
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.detach()
         if writer is not None:
             writer.close()
         unanswered, self._unanswered = self._unanswered, deque()

@@ -1,0 +1,151 @@
+"""The shared connection of an event loop: cancelled waiters, cut connections, lost scripts, silent servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from sessionsweep.errors import OutcomeUnknownError, StoreError, StoreUnavailableError
+from sessionsweep.model.ids import new_session_id
+from sessionsweep.store import operations as op
+from sessionsweep.store.redis.aio import AsyncRedisStore
+from sessionsweep_workers.devstack.server import EmbeddedServer
+
+MAC = b"m" * 16
+Servers = Callable[..., EmbeddedServer]
+
+
+def create(sid: str) -> op.CreateSession:
+    return op.CreateSession(sid, MAC, 3_600_000, 0, 10_000)
+
+
+async def create_many(store: AsyncRedisStore, count: int) -> list[str]:
+    ids = [new_session_id("00") for _ in range(count)]
+    await store.execute_many([create(sid) for sid in ids])
+    return ids
+
+
+@pytest.fixture
+async def store(redis_url: str, namespace: str) -> AsyncIterator[AsyncRedisStore]:
+    store = AsyncRedisStore(redis_url, namespace)
+    yield store
+    await store.close()
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_cancelled_call_never_gives_its_reply_to_another(store: AsyncRedisStore, seed: int) -> None:
+    ids = await create_many(store, 40)
+    chance = random.Random(seed)
+    checked = 0
+
+    # a record is given the id that its caller asked for: only the data shows whose reply it was
+    for number, sid in enumerate(ids):
+        await store.execute(op.SaveData(sid, {"number": str(number).encode()}))
+
+    async def look(number: int) -> None:
+        nonlocal checked
+        opened = await store.execute(op.OpenSession(ids[number], (MAC,)))
+        assert opened.record is not None
+        assert opened.record.data == {"number": str(number).encode()}
+        checked += 1
+
+    stream = store._link()._stream
+    for _ in range(50):
+        tasks = [asyncio.create_task(look(chance.randrange(40))) for _ in range(60)]
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+        for task in tasks:
+            if chance.random() < 0.5:
+                task.cancel()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            assert outcome is None or isinstance(outcome, asyncio.CancelledError)
+    assert checked > 500
+    assert store._link()._stream is stream, "a cancelled waiter costs nobody the connection"
+
+
+async def test_calls_beyond_one_write_are_all_answered_in_order(store: AsyncRedisStore) -> None:
+    ids = await create_many(store, 333)
+    for number in range(0, 333, 50):
+        await store.execute(op.SaveData(ids[number], {"number": str(number).encode()}))
+    replies = await asyncio.gather(*[store.execute(op.PeekSession(sid)) for sid in ids])
+    assert [reply.record.session_id for reply in replies if reply.record] == ids
+    for number in range(0, 333, 50):
+        record = replies[number].record
+        assert record is not None
+        assert record.data == {"number": str(number).encode()}
+
+
+async def test_a_lost_script_is_loaded_and_only_its_calls_are_sent_again(own_server: Servers) -> None:
+    store = AsyncRedisStore(own_server().url)
+    try:
+        ids = await create_many(store, 5)
+        before = [(await store.execute(op.OpenSession(sid, (MAC,)))).record for sid in ids]
+        await store._link().call(b"*2\r\n$6\r\nSCRIPT\r\n$5\r\nFLUSH\r\n", "", False)
+        calls: list[op.Operation[object]] = [op.OpenSession(sid, (MAC,)) for sid in ids]
+        calls.append(op.Meta())
+        after = await store.execute_many(calls)
+        counts = [reply.record.request_count for reply in after[:5]]
+        assert counts == [record.request_count + 1 for record in before if record]
+        assert after[5] == {}
+    finally:
+        await store.close()
+
+
+async def test_a_restarted_server_is_met_again_and_what_may_be_repeated_is(own_server: Servers) -> None:
+    server = own_server()
+    store = AsyncRedisStore(server.url)
+    try:
+        sid = (await create_many(store, 1))[0]
+        server.kill()
+        outcomes = await asyncio.gather(
+            *[store.execute(op.PeekSession(sid)) for _ in range(20)], return_exceptions=True
+        )
+        assert all(isinstance(outcome, StoreUnavailableError | OutcomeUnknownError) for outcome in outcomes)
+        await asyncio.to_thread(server.restart)
+        assert (await store.execute(op.PeekSession(sid))).record is None  # the server keeps nothing
+        assert (await store.execute(create(sid))).record is not None
+    finally:
+        await store.close()
+
+
+async def test_a_server_that_doesn_t_answer_is_given_up_in_time_and_met_again(own_server: Servers) -> None:
+    server = own_server()
+    store = AsyncRedisStore(server.url, socket_timeout=0.4)
+    pid = server.pid
+    assert pid is not None
+    try:
+        sid = (await create_many(store, 1))[0]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            begun = asyncio.get_running_loop().time()
+            with pytest.raises(StoreError):
+                await store.execute(op.SweepStep("00", 10_000, 0, 0))
+            assert asyncio.get_running_loop().time() - begun < 4
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert (await store.execute(op.PeekSession(sid))).record is not None
+    finally:
+        await store.close()
+
+
+async def test_closing_tells_those_who_wait(own_server: Servers) -> None:
+    server = own_server()
+    store = AsyncRedisStore(server.url)
+    await create_many(store, 1)
+    pid = server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        waiting = [asyncio.create_task(store.execute(op.Meta())) for _ in range(20)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await store.close()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert all(isinstance(outcome, StoreError) for outcome in outcomes)
