@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from worker_cluster import Cluster, left, session_with_files, wait_gone, wait_settled
 
 from sessionsweep.store import operations as op
 from sessionsweep_workers import names
 from sessionsweep_workers.application import build
 from sessionsweep_workers.devstack.server import EmbeddedServer
 from support.processes import LocalWorker, wait_until
-from worker_cluster import Cluster, left, session_with_files, wait_gone, wait_settled
 
 pytestmark = pytest.mark.smoke
 
@@ -46,7 +46,7 @@ def freeze_in_mid_reclaim(cluster: Cluster, worker: LocalWorker, shared: str) ->
         while paths[0].exists() and time.monotonic() < deadline:
             pass
         worker.kill("SIGSTOP")
-        if 0 < left(paths):
+        if left(paths) > 0:
             return paths
         worker.kill("SIGCONT")  # it was faster than we: again
     raise AssertionError("the worker could not be stopped in mid-reclaim")
@@ -63,7 +63,10 @@ def test_a_batch_of_a_killed_worker_is_finished_by_another_after_the_lease(clust
     wait_gone(paths, 15)
     sessions = cluster.sessions("b", cluster.volumes("b", "shared"))
     wait_settled(sessions)
-    assert sessions.stats().resources["deleted"] + sessions.stats().resources["gone"] == sessions.stats().resources["registered"]
+    assert (
+        sessions.stats().resources["deleted"] + sessions.stats().resources["gone"]
+        == sessions.stats().resources["registered"]
+    )
 
 
 def test_a_worker_paused_past_its_lease_does_no_harm(cluster: Cluster) -> None:

@@ -15,6 +15,8 @@ from sessionsweep import Session, Sessions, Settings
 from sessionsweep.store import operations as op
 from support.processes import LocalProcess, LocalWorker, wait_until
 
+CELERY = ("python", "-m", "celery", "-A")
+PLAIN = ("-c", "2", "-l", "INFO", "--without-mingle", "--without-gossip")
 KEY = "workers-test-key-" + "k" * 32
 FAST = {
     "idle_timeout": "1",
@@ -76,8 +78,7 @@ class Cluster:
         name = f"worker-{node}"
         worker = LocalWorker(
             name,
-            ["python", "-m", "celery", "-A", app, "worker", "-n", f"{name}-{self.namespace}@test", "-P", pool]
-            + ["-c", "2", "-l", "INFO", "--without-mingle", "--without-gossip", *args],
+            [*CELERY, app, "worker", "-n", f"{name}-{self.namespace}@test", "-P", pool, *PLAIN, *args],
             self.folder,
             env={**self.env(node, volumes), **(env or {})},
             cwd=self.folder,
@@ -85,11 +86,13 @@ class Cluster:
         )
         return self._add(worker, start)
 
-    def beat(self, name: str = "beat", *args: str, app: str = "sessionsweep_workers", start: bool = True) -> LocalProcess:
+    def beat(
+        self, name: str = "beat", *args: str, app: str = "sessionsweep_workers", start: bool = True
+    ) -> LocalProcess:
         """A beat, started."""
         beat = LocalProcess(
             name,
-            ["python", "-m", "celery", "-A", app, "beat", "-l", "INFO", "--pidfile=", *args],
+            [*CELERY, app, "beat", "-l", "INFO", "--pidfile=", *args],
             self.folder,
             env=self.env(name, ""),
             cwd=self.folder,

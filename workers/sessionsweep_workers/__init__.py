@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from celery import Celery
 
-    from sessionsweep_workers.install import install as install
+    from sessionsweep_workers.installation import install as install
 
     app: Celery
 
@@ -19,7 +19,7 @@ __all__ = ["app", "install"]
 
 def __getattr__(name: str) -> object:
     if name == "install":
-        from sessionsweep_workers.install import install
+        from sessionsweep_workers.installation import install
 
         return install
     if name == "app":

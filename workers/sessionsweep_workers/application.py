@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from celery import Celery
 from celery.app.utils import Settings as CelerySettings
@@ -13,7 +13,7 @@ from celery.loaders.app import AppLoader
 from sessionsweep.settings import Settings
 from sessionsweep.settings_values import broker_from_store
 from sessionsweep_workers import logs
-from sessionsweep_workers.install import install
+from sessionsweep_workers.installation import install
 from sessionsweep_workers.names import QUEUE, declared
 
 VISIBILITY = 120  # seconds until a killed worker's message comes back; tasks stay well under a third of it
@@ -30,7 +30,8 @@ class Isolated(Celery):  # type: ignore[misc]
 
     def _load_config(self) -> CelerySettings:
         conf = super()._load_config()
-        conf.__class__ = _IsolatedSettings  # the same object: others may hold it
+        # the same object, as others may hold it; a plain assignment would set a key of that name
+        object.__setattr__(conf, "__class__", _IsolatedSettings)
         return conf
 
     def connection_for_read(self, url: str | None = None, **options: Any) -> Any:
@@ -81,7 +82,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
     """Celery's settings for an app that is ours alone."""
     url = broker_url(settings)
     return {
-        "broker_url": url,
+        "broker_url": without_tls_options(url),
         "broker_use_ssl": tls(url) or False,
         "broker_transport_options": transport_options(url, settings.namespace),
         "broker_connection_retry_on_startup": True,
@@ -134,8 +135,19 @@ def tls(url: str) -> dict[str, Any] | None:
     parts = urlsplit(url)
     if parts.scheme != "rediss":
         return None
-    named = {key: value for key, value in parse_qsl(parts.query) if key.startswith("ssl_")}
+    named: dict[str, Any] = {key: value for key, value in parse_qsl(parts.query) if key.startswith("ssl_")}
+    if "ssl_check_hostname" in named:
+        named["ssl_check_hostname"] = named["ssl_check_hostname"].lower() in ("1", "true", "yes", "on")
     return {**named, "ssl_cert_reqs": ssl.CERT_REQUIRED}
+
+
+def without_tls_options(url: str) -> str:
+    """The URL without what `tls` read from it: what stands in a URL would replace the whole of `broker_use_ssl`."""
+    parts = urlsplit(url)
+    if parts.scheme != "rediss":
+        return url
+    rest = [(key, value) for key, value in parse_qsl(parts.query) if not key.startswith("ssl_")]
+    return parts._replace(query=urlencode(rest)).geturl()
 
 
 def broker_url(settings: Settings) -> str:

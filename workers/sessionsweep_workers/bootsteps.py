@@ -16,8 +16,6 @@ from sessionsweep_workers.keeper import Keeper
 
 log = logging.getLogger(__name__)
 
-JSON = "application/json"
-
 
 class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
     """The keeper's life: as long as the worker's, also while its broker is away.
@@ -57,16 +55,12 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 class ConsumeStep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Lets the keeper add queues to the consumer, and the consumer read our messages; anew at each connection."""
+    """Lets the keeper add queues to the consumer; anew at each connection."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
         """The consumer is connected (again)."""
-        accept = consumer.task_consumer.accept
-        if accept is not None and JSON not in accept:
-            # an app that accepts pickle alone: its setting stays, and our own messages stay JSON
-            consumer.task_consumer.accept = {*accept, JSON}
         consumer.controller.sessionsweep_keeper.consumer = consumer
 
     def stop(self, consumer: Any) -> None:

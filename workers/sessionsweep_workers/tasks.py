@@ -53,6 +53,8 @@ class PassTask(Task):  # type: ignore[misc]
     """Sends itself to queues by name, and gives what a plain beat sends its slot."""
 
     abstract = True
+    Strategy = "sessionsweep_workers.request:json_strategy"
+    Request = "sessionsweep_workers.request:JsonRequest"
 
     def apply_async(
         self, args: Any = None, kwargs: Any = None, task_id: str | None = None, producer: Any = None, **options: Any
