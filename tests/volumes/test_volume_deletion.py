@@ -235,6 +235,35 @@ def test_a_file_swapped_in_between_open_and_lock_stays(
     assert path.read_bytes() == b"fresh"
 
 
+def test_a_file_swapped_in_between_look_and_open_stays(
+    volume: Volume, sid: str, rid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(volume, sid, rid, b"old")
+    fresh = path.with_name("fresh")
+    fresh.write_bytes(b"fresh")
+    real = os.open
+
+    def swap(name: object, *args: object, **kwargs: object) -> int:
+        if name == rid:
+            fresh.rename(path)
+            monkeypatch.setattr(os, "open", real)
+        return real(name, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", swap)
+    assert outcome(volume, sid, rid) == (Outcome.FAILED, "changed")
+    assert path.read_bytes() == b"fresh"
+
+
+@pytest.mark.parametrize("name", ["canary", "../canary", "./canary", "../../../kept/canary", "", ".", "..", "a\0b"])
+def test_no_name_that_is_no_id_is_looked_at(volume: Volume, sid: str, rid: str, name: str) -> None:
+    path = put(volume, sid, rid)
+    canaries = [path.with_name("canary"), path.parent.parent / "canary", volume.root / "kept" / "canary"]
+    for canary in canaries:
+        canary.write_bytes(b"canary")
+    assert outcome(volume, sid, name) == (Outcome.FAILED, "bad-id")
+    assert [canary.read_bytes() for canary in canaries] == [b"canary"] * 3
+
+
 def test_a_link_swapped_in_between_look_and_open_is_not_followed(
     volume: Volume, tmp_path: Path, sid: str, rid: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

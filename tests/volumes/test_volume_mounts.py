@@ -41,6 +41,7 @@ TRIED = [
 @pytest.mark.parametrize(("scenario", "opening"), TRIED)
 def test_mounts(tmp_path: Path, scenario: str, opening: str) -> None:
     command = [*namespace(), sys.executable, mounted.__file__, scenario, str(tmp_path), opening]
-    here = {"PYTHONPATH": str(Path(mounted.__file__).parent)}
+    paths = [str(Path(mounted.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    here = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=os.environ | here)
     assert (done.returncode, done.stdout.strip()) == (0, f"done {scenario}"), done.stderr
