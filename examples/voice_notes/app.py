@@ -242,7 +242,6 @@ def _send(file: BinaryIO, resource_id: str) -> Response:
     size = os.fstat(file.fileno()).st_size
     body = cast(Any, wrap_file(request.environ, file))
     response = Response(body, mimetype=kind or "application/octet-stream", direct_passthrough=True)
-    response.call_on_close(file.close)
     response.content_length = size
     response.set_etag(resource_id)  # ids are never used twice and files never change
     response.headers["Cache-Control"] = "private, no-cache"

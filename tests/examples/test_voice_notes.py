@@ -343,7 +343,7 @@ def test_use_renews_on_either_node(a: FlaskClient, b: FlaskClient, nodes: list[W
 def test_a_log_in_keeps_notes_and_changes_the_token(a: FlaskClient, b: FlaskClient, how: str) -> None:
     rid = upload(a)["resource_id"]
     same_client(a, b)
-    answer = a.post("/login", **{how: {"user": " ana "}})  # type: ignore[arg-type]
+    answer = a.post("/login", **{how: {"user": " ana "}})
     assert (answer.status_code, (answer.json or {})["user"]) == (200, "ana")
     assert [file["resource_id"] for file in listed(a)] == [rid]
     assert (a.get("/session").json or {})["user"] == "ana"
@@ -403,7 +403,7 @@ def test_another_site_can_change_nothing(a: FlaskClient, headers: dict[str, str]
         ("POST", "/files", {"data": {"file": (io.BytesIO(b"x"), "x.wav")}}),
         ("DELETE", f"/files/{rid}", {}),
     ):
-        answer = a.open(url, method=method, headers=headers, **send)  # type: ignore[arg-type]
+        answer = a.open(url, method=method, headers=headers, **send)
         assert (answer.status_code, list(answer.json or {})) == (403, ["error"]), (method, url)
     assert [file["resource_id"] for file in listed(a)] == [rid]
     assert (a.get("/session").json or {})["user"] is None

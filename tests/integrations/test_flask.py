@@ -129,7 +129,16 @@ def token(client: FlaskClient, name: str = "sessionsweep") -> str:
 
 # reading never creates, never renews
 
-READING = {"there": False, "id": None, "user": None, "data": {}, "left": None, "files": [], "count": 0, "bytes": 0}
+READING: dict[str, object] = {
+    "there": False,
+    "id": None,
+    "user": None,
+    "data": {},
+    "left": None,
+    "files": [],
+    "count": 0,
+    "bytes": 0,
+}
 
 
 def test_a_thousand_anonymous_requests_leave_no_key(client: FlaskClient, keys: Callable[[], set[bytes]]) -> None:

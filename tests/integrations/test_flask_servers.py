@@ -131,6 +131,17 @@ def test_a_connection_from_before_the_fork_is_used_by_no_worker(
     url = address(server)
     inherited = sockets_to(server.pid, store.port)
     assert inherited, "the app did not connect before the fork; the test shows nothing"
+    looker = redis.Redis.from_url(store.url)
+    me = str(looker.client_id())
+    (parents,) = (client for client in looker.client_list() if client["id"] != me)
+
+    def of_parent() -> dict[str, int]:
+        (now,) = (client for client in looker.client_list() if client["id"] == parents["id"])
+        return {name: int(now[name]) for name in ("age", "idle")}
+
+    # So that a use by a worker shows: the server tells in whole seconds when it last heard of a connection.
+    wait_until(lambda: of_parent()["idle"] >= 3, 10, "the parent's connection has been silent for a while")
+    silent_since = of_parent()["age"] - of_parent()["idle"]
 
     def client(number: int) -> None:
         with httpx.Client(base_url=url, timeout=60) as web:
@@ -139,6 +150,10 @@ def test_a_connection_from_before_the_fork_is_used_by_no_worker(
         assert len({one["id"] for one in seen}) == 1
 
     in_parallel(client)
+    assert sockets_to(server.pid, store.port) == inherited, "a worker has shut its parent's connection down"
+    last = of_parent()
+    assert last["age"] - last["idle"] <= silent_since + 1, "a worker has spoken on its parent's connection"
+    looker.close()
     for pid in worker_pids(server):
         own = sockets_to(pid, store.port)
         assert not own or not own & inherited, "a worker that has connected still holds its parent's socket"
