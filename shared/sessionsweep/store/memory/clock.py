@@ -12,8 +12,7 @@ class MemoryClock:
     __slots__ = ("_moved", "_source", "now")
 
     def __init__(self, source: Callable[[], int] | None = None) -> None:
-        origin = time.time_ns() - time.monotonic_ns()
-        self._source = source or (lambda: (origin + time.monotonic_ns()) // 1_000_000)
+        self._source = source or _running_clock()
         self._moved = 0
         #: Answers the time in ms. An attribute, because every open calls it: unmoved it costs one call, not
         #: two
@@ -34,3 +33,9 @@ class MemoryClock:
 
     def _running(self) -> int:
         return self._source() + self._moved
+
+
+def _running_clock() -> Callable[[], int]:
+    ticks = time.monotonic_ns
+    origin = (time.time_ns() - ticks()) // 1_000_000
+    return lambda: ticks() // 1_000_000 + origin

@@ -90,6 +90,15 @@ def owe_place(partition: Partition, book: str, session_id: str, user: str | None
     partition.outbox.append("\0".join((book, session_id, user or "", resource_id)).encode())
 
 
+def take_back_place(partition: Partition, book: str, session_id: str, user: str | None, resource_id: str = "") -> bool:
+    """Takes back out of the outbox what was not yet given back; whether there was any."""
+    raw = "\0".join((book, session_id, user or "", resource_id)).encode()
+    there = raw in partition.outbox
+    while raw in partition.outbox:
+        partition.outbox.remove(raw)
+    return there
+
+
 def due_time(resource: Resource, *, live: bool, grave: Grave | None) -> int | None:
     """When a resource may be destroyed; None: not as things are.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from sessionsweep.errors import StoreError
 from sessionsweep.store.memory import (
@@ -66,7 +66,7 @@ class MemoryStore:
 
     def execute(self, operation: Operation[R]) -> R:
         """See Store.execute. Nothing here can be unavailable or full."""
-        return cast(R, STEPS[type(operation)](self._state, operation))
+        return STEPS[type(operation)](self._state, operation)  # type: ignore[no-any-return]
 
     def execute_many(self, operations: Sequence[Operation[Any]]) -> list[Any | StoreError]:
         """See Store.execute_many."""
