@@ -132,32 +132,31 @@ def attach(core: Core, session_id: str) -> Flow[Found]:
 def track(core: Core, key: str, user: str | None, data: Mapping[str, Any]) -> Flow[Found]:
     """The session that the app's own key names, made if there is none. Counts as activity."""
     partition, alias = alias_of(core, key)
-    known = yield from ask(op.FindAlias(partition, alias))
-    session_id = core.new_id()
-    session_id = partition + session_id[2:]
-    flags, not_after = (0, 0) if known else (yield from places.reserve(core, session_id, user))
-    reply = yield from ask(
-        op.CreateSession(
-            session_id,
-            secrets.token_bytes(16),
-            core.idle,
-            core.max,
-            core.width,
-            flags=flags,
-            user=user,
-            alias=alias,
-            node=core.settings.node,
-            data=encode_data(data),
-            not_after=not_after,
-            grace=core.grace,
+    known = (yield from ask(op.FindAlias(partition, alias))) is not None
+    session_id = partition + core.new_id()[2:]
+    for expected in (True, False) if known else (False,):
+        # for a key that is known no place is reserved; should its session end meanwhile, the deadline that has lapsed
+        # keeps another from being made without a place
+        flags, not_after = (0, 1) if expected else (yield from places.reserve(core, session_id, user))
+        reply = yield from ask(
+            op.CreateSession(
+                session_id,
+                secrets.token_bytes(16),
+                core.idle,
+                core.max,
+                core.width,
+                flags=flags,
+                user=user,
+                alias=alias,
+                node=core.settings.node,
+                data=encode_data(data),
+                not_after=not_after,
+                grace=core.grace,
+            )
         )
-    )
+        if reply.record is not None:
+            break
     record = _live(reply, session_id)
-    if record.session_id == session_id and known:
-        # the one that the key named ended in between: this new one still needs its places
-        flags, _ = yield from places.reserve(core, session_id, user)
-        if flags:
-            yield from ask(op.RotateSession(session_id, (), record.mac, flags=flags))
     if record.session_id == session_id:
         yield from places.confirm(core, session_id, user, flags)
     elif flags:

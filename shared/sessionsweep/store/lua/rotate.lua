@@ -45,6 +45,11 @@ if bind == '1' then
     redis.call('RPUSH', prefix .. 'o', 'user\0' .. sid .. '\0' .. was .. '\0*')
     h.flags = h.flags - QUOTA
   end
+  -- whoever comes back before the outbox was drained keeps what the session had left there
+  if was ~= user then
+    redis.call('LREM', prefix .. 'o', 0, 'user\0' .. sid .. '\0' .. user .. '\0')
+    if redis.call('LREM', prefix .. 'o', 0, 'user\0' .. sid .. '\0' .. user .. '\0*') > 0 then flags = bit.bor(flags, QUOTA) end
+  end
 end
 raw = string.char(1, bit.bor(h.flags, flags)) .. new_mac .. string.sub(raw, 19, 56)
   .. struct.pack('>I6', math.max(now, h.last)) .. string.sub(raw, 63, 72) .. tail
