@@ -1,0 +1,126 @@
+"""What a worker does by itself: late mounts, a broker that is away, orphans without beat, held volumes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from worker_cluster import Cluster, left, session_with_files, wait_gone, wait_settled
+
+from sessionsweep.model.holds import ALL, Hold
+from sessionsweep.store import operations as op
+from sessionsweep_workers import names
+from sessionsweep_workers.devstack.ports import free_port
+from sessionsweep_workers.keeper import _Pace
+from sessionsweep_workers.lane import Lane
+from support.processes import wait_until
+
+pytestmark = pytest.mark.smoke
+
+
+def test_a_volume_that_is_mounted_later_brings_its_queue(cluster: Cluster) -> None:
+    later = cluster.folder / "disk" / "late"
+    volumes = f"late={later}"
+    worker = cluster.worker("a", volumes=volumes)
+    later.parent.mkdir()
+    worker.wait_for_log("Started consuming from sessionsweep.volume.")
+    sessions = cluster.sessions("a", volumes)
+    session, paths = session_with_files(sessions)
+    session.end()
+    wait_gone(paths)
+    worker.wait_for_log(re.compile(rf"{names.RECLAIM}.* succeeded"))
+
+
+def test_without_a_broker_the_worker_still_cleans(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(broker_url=f"redis://127.0.0.1:{free_port()}/0")
+    worker = cluster.worker("a", start=False)
+    worker.start(wait=False)
+    sessions = cluster.sessions()
+    ended, at_once = session_with_files(sessions, 2)
+    _, idle = session_with_files(sessions, 2)
+    ended.end()
+    wait_gone([*at_once, *idle], 20)
+    wait_settled(sessions)
+    worker.wait_for_log("the broker doesn't take a message")
+
+
+def test_an_orphan_is_seen_twice_and_destroyed_without_beat(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(orphan_interval="1", orphan_min_age="0", hold="0.1", idle_timeout="600", max_duration="600")
+    sessions = cluster.sessions()
+    living, kept = session_with_files(sessions)
+    lost, orphans = session_with_files(sessions)
+    forget(cluster, lost.id)
+    worker = cluster.worker("a")
+    wait_gone(orphans, 15)
+    worker.wait_for_log("looked for orphans without a message")
+    assert left(kept) == 1
+    assert sessions.get(living.id) is not None
+
+
+def forget(cluster: Cluster, session_id: str) -> None:
+    """As if a failover had lost every write about a session."""
+    keys = [key for key in cluster.broker().scan_iter(f"{cluster.namespace}:*") if key.endswith(session_id)]
+    assert len(keys) >= 2
+    cluster.broker().unlink(*keys)
+
+
+def test_a_held_volume_keeps_its_files_and_makes_few_messages(cluster: Cluster) -> None:
+    sessions = cluster.sessions()
+    session, paths = session_with_files(sessions, 2)
+    hold = Hold(ALL, "rolled-back", "a test", sessions.store.execute(op.Facts()).now)
+    sessions.store.execute(op.TablePut("holds", ALL, hold.encode()))
+    worker = cluster.worker("a")
+    session.end()
+    worker.wait_for_log(re.compile(r"reclaim held .*why=hold on all \(rolled-back\)"))
+    begun = len(worker.logs())
+    wait_until(lambda: worker.logs()[begun:].count("reclaim held") >= 3, what="it looks now and then")
+    assert left(paths) == 2
+    sessions.store.execute(op.TableDrop("holds", ALL))
+    wait_gone(paths)
+
+
+def test_a_nudge_is_followed_at_once(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(cleanup_interval="60")
+    cluster.worker("a")
+    sessions = cluster.sessions()
+    for _ in range(3):
+        session, paths = session_with_files(sessions)
+        session.end()
+        wait_gone(paths, 2)  # a log-out's files, long before the interval
+
+
+def test_looks_grow_rare_while_nothing_helps_and_nudges_are_followed() -> None:
+    pace = _Pace(10.0, 40.0)
+    assert pace.may_look()
+    pace.sent()
+    assert not pace.may_look()
+    assert pace.may_follow_nudge()
+    assert not pace.may_follow_nudge()  # a flood of nudges is one
+    gaps = []
+    for _ in range(4):
+        pace.sent()
+        gaps.append(pace._gap)
+    assert gaps == [40.0, 40.0, 40.0, 40.0]
+
+
+def test_a_lane_does_a_waiting_job_once_and_survives_failures(caplog: pytest.LogCaptureFixture) -> None:
+    lane = Lane("test-lane")
+    done: list[str] = []
+    for _ in range(3):
+        lane.ask("fails", lambda: 1 // 0)
+        lane.ask("works", lambda: done.append("x"))
+    lane.start()
+    wait_until(lambda: done, what="the job is done")
+    lane.ask("works", lambda: done.append("y"))
+    lane.stop(5)
+    assert done == ["x", "y"]
+    assert "fails failed" in caplog.text
+
+
+def test_a_worker_stops_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    worker = cluster.worker("a")
+    worker.send_signal(15)
+    assert worker.wait(5) == 0
+    assert "Traceback" not in worker.logs()
