@@ -230,6 +230,11 @@ class MemorySubject(Subject):
         found = self.store._state.partition(P).wheel.slots.get(slot)
         return found is not None and bool(found.ids)
 
+    def queue_times(self, locations: list[str]) -> list[dict[str, int]]:
+        """When each entry of these queues is due."""
+        queues = self.store._state.partition(P).queues
+        return [dict(queues[location].times) if location in queues else {} for location in locations]
+
     def has_queue(self, location: str) -> bool:
         """Whether anything is queued there."""
         found = self.store._state.partition(P).queues.get(location)
@@ -298,6 +303,13 @@ class RedisSubject(Subject):
         # What a script remembers differs from what INFO says; a partition that never asked remembers nothing.
         if self.client.hexists(self.keys.held(P), "run"):
             self.client.hset(self.keys.held(P), "run", "0" * 40)
+
+    def queue_times(self, locations: list[str]) -> list[dict[str, int]]:
+        """When each entry of these queues is due."""
+        pipeline = self.client.pipeline(transaction=False)
+        for location in locations:
+            pipeline.zrange(self.keys.queue(P, location), 0, -1, withscores=True)
+        return [{sid.decode(): int(moment) for sid, moment in found} for found in pipeline.execute()]
 
     def lose_session(self, session_id: str) -> None:
         assert self.client.unlink(self.keys.session(session_id)) == 1

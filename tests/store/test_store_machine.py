@@ -92,13 +92,18 @@ class StoreMachine(RuleBasedStateMachine):
         for read, one, other in zip(reads, memory, redis, strict=True):
             assert comparable(one) == comparable(other), f"{read}\n  memory: {one}\n  redis:  {other}"
         assert imbalance(memory[0]) == 0, memory[0]
+        assert self.memory.queue_times(PLACES) == self.redis.queue_times(PLACES)
 
     @rule(
         milliseconds=st.sampled_from(
             [1, 999, 1000, 9_000, WIDTH, GRACE, 60_000, 100_000, IDLE - 1, IDLE, LONGEST, -700]
         )
     )
+    def wait(self, milliseconds: int) -> None:
+        self.advance(milliseconds)
+
     def advance(self, milliseconds: int) -> None:
+        """Moves both clocks."""
         for store in self.stores:
             store.advance(milliseconds)
 
@@ -176,6 +181,22 @@ class StoreMachine(RuleBasedStateMachine):
     def defer(self, sid: str, token: str, duration: int, number: int | None) -> None:
         about = "" if number is None else resource_id(sid, number)
         self.both(op.Defer(sid, token, duration, about, WIDTH))
+
+    @rule(
+        sid=session_ids, tokens=st.lists(st.sampled_from(TOKENS), max_size=3, unique=True), number=numbers,
+        duration=st.sampled_from([1000, 60_000, 2 * LONGEST]), wait=st.sampled_from([0, 60_000, IDLE, LONGEST]),
+        reason=st.sampled_from(["idle", "expired", "logout"]),
+    )  # fmt: skip
+    def outlive(self, sid: str, tokens: list[str], number: int, duration: int, wait: int, reason: str) -> None:
+        """Jobs that outlive their session, and one that lets go then."""
+        for index, token in enumerate(tokens):
+            self.both(
+                op.Defer(sid, token, duration * (index + 1), resource_id(sid, number) if index == 1 else "", WIDTH)
+            )
+        self.advance(wait)
+        self.both(op.EndSession(sid, EndReason(reason), grace=GRACE))
+        if tokens:
+            self.both(op.Undefer(sid, tokens[0], WIDTH))
 
     @rule(sid=session_ids, token=st.sampled_from(TOKENS))
     def undefer(self, sid: str, token: str) -> None:
@@ -363,7 +384,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.both(op.Members(user, 0, 2))
 
 
-EXAMPLES = int(os.environ.get("STORE_MACHINE_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("STORE_MACHINE_EXAMPLES", "80"))
 
 
 def test_redis_and_memory_agree(redis_url: str) -> None:
