@@ -78,8 +78,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     def explain(error: HTTPException) -> ResponseReturnValue:
         if error.code is not None and error.code < 400:
             return error
+        text = error.description
+        if error.code == 413:
+            text = f"That is too large: a session holds up to {_megabytes(settings.max_bytes_per_session)}."
         answer = error.get_response()  # with the error's own header fields: Allow, Content-Range
-        answer.data = jsonify(error=error.description).data
+        answer.data = jsonify(error=text).data
         answer.content_type = "application/json"
         return cast(Response, answer)
 
