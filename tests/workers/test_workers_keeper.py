@@ -13,7 +13,8 @@ from sessionsweep.model.holds import ALL, Hold
 from sessionsweep.store import operations as op
 from sessionsweep_workers import names
 from sessionsweep_workers.devstack.ports import free_port
-from sessionsweep_workers.keeper import _Pace
+from sessionsweep_workers.fanout import OUTSTANDING
+from sessionsweep_workers.keeper import PATIENCE, _Pace
 from sessionsweep_workers.lane import Lane
 from support.processes import wait_until
 
@@ -103,6 +104,10 @@ def test_looks_grow_rare_while_nothing_helps_and_nudges_are_followed() -> None:
         pace.sent()
         gaps.append(pace._gap)
     assert gaps == [40.0, 40.0, 40.0, 40.0]
+
+
+def test_lost_messages_do_not_follow_one_another_for_ever() -> None:
+    assert 2 * PATIENCE * 1000 < OUTSTANDING
 
 
 def test_a_lane_does_a_waiting_job_once_and_survives_failures(caplog: pytest.LogCaptureFixture) -> None:

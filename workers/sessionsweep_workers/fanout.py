@@ -19,7 +19,7 @@ from sessionsweep_workers.context import Context
 from sessionsweep_workers.passes import part_of
 
 SILENCE = 30_000  # ms without a heartbeat after which a node's worker gets no message
-OUTSTANDING = 10_000  # ms after which a reclaim that was sent and never began is taken for lost
+OUTSTANDING = 30_000  # ms after which a reclaim that was sent and never began is taken for lost
 
 
 def listened(store: Store) -> set[str]:

@@ -28,7 +28,10 @@ log = logging.getLogger(__name__)
 LOOK = 1.0  # seconds between two looks, or a quarter of the cleanup interval where that is shorter
 BEAT = 5.0  # seconds between two heartbeats of this node, or the cleanup interval where that is shorter
 LATE = 1.5  # intervals after which a pass that beat should have sent is run here
-PATIENCE = 10.0  # seconds after which a reclaim that doesn't begin is run here, or a quarter of the interval
+# Seconds after which a reclaim that doesn't begin is run here, or a quarter of the interval. Well below the lease that
+# keeps a second one from being sent, or lost messages would follow one another for ever.
+PATIENCE = 5.0
+BROKER_PAUSE = 10.0  # seconds without messages after the broker took none: trying takes seconds each time
 NUDGE_PAUSE = 0.05  # seconds between two messages that nudges make for one volume
 BUDGET = 20.0  # seconds of a pass that is run here
 
@@ -50,7 +53,8 @@ class Keeper:
         self._work = Lane("sessionsweep-passes")
         self._next_beat = self._next_upkeep = 0.0
         self._volumes: dict[str, str] = {}  # location → volume id, of what is mounted
-        self._unbegun: dict[str, float] = {}  # volume → since when a reclaim waits to begin
+        self._unbegun: dict[str, float] = {}  # volume → since when a reclaim waits to be sent or to begin
+        self._no_broker_until = 0.0
         self._paces: dict[str, _Pace] = {}
         self._away = False
         self._alarm = alarms.BeatAlarm(self.context)
@@ -161,24 +165,27 @@ class Keeper:
         return self._paces.setdefault(volume, _Pace(self._tick, self.context.settings.cleanup_interval))
 
     def _reclaim(self, volume: str) -> None:
-        self._messages.ask(f"message to {names.volume_queue(volume)}", partial(self._send, volume))
+        now = time.monotonic()
+        if now - self._unbegun.setdefault(volume, now) > self._patience or now < self._no_broker_until:
+            # it waits behind others, the broker hangs, or the message was lost
+            self._unbegun.pop(volume)
+            self._work.ask(f"reclaim {volume}", partial(self._reclaim_here, volume))
+        else:
+            self._messages.ask(f"message to {names.volume_queue(volume)}", partial(self._send, volume))
 
     def _send(self, volume: str) -> None:
         try:
-            begun = fanout.send_reclaim(self._app.tasks[names.RECLAIM], self.context.store, volume)
+            sent = fanout.send_reclaim(self._app.tasks[names.RECLAIM], self.context.store, volume)
         except StoreError:
             raise
         except Exception as error:
             log.warning("the broker doesn't take a message, reclaiming here", extra={"why": error})
+            self._no_broker_until = time.monotonic() + BROKER_PAUSE
             self._work.ask(f"reclaim {volume}", partial(self._reclaim_here, volume))
             return
-        if begun:
+        if sent:
             self._pace(volume).sent()
             self._unbegun.pop(volume, None)
-        elif time.monotonic() - self._unbegun.setdefault(volume, time.monotonic()) > self._patience:
-            # it waits behind others, or was lost with its broker
-            self._unbegun.pop(volume, None)
-            self._work.ask(f"reclaim {volume}", partial(self._reclaim_here, volume))
 
     # passes that no message asked for
 
