@@ -186,8 +186,9 @@ def test_a_spawned_program_has_no_ignored_signals_from_python() -> None:
     try:
         wait_launched(child)
         status = Path(f"/proc/{child.pid}/status").read_text()
-        ignored = next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn"))
-        assert int(ignored, 16) == 0
+        ignored = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn")), 16)
+        # Python's own; whatever else was ignored came with the test's own process
+        assert not [sig.name for sig in (signal.SIGPIPE, signal.SIGXFSZ) if ignored >> (sig - 1) & 1]
         assert os.getsid(child.pid) == child.pid
     finally:
         stop(child)
