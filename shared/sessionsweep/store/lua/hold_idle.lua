@@ -8,6 +8,7 @@ RETURNS until when, ms; 0: not held
 local held = KEYS[1]
 local duration = tonumber(ARGV[1])
 --@include clock
+redis.call('UNLINK', held .. ':none') -- what protects sessions must work on a full server
 if duration == 0 then
   redis.call('HSET', held, 'until', 0)
   return 0

@@ -13,6 +13,7 @@ local sightings = KEYS[1]
 local age, cap, ttl = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local names, forget = ARGV[4], ARGV[5]
 --@include clock
+redis.call('UNLINK', sightings .. ':none') -- finding orphans must work on a full server
 -- what was sighted and never again confirmed (it found its owner, or went) makes room after a while
 redis.call('ZREMRANGEBYSCORE', sightings, '-inf', string.format('%.0f', now - tonumber(ttl)))
 for name in string.gmatch(forget, '[^\n]+') do redis.call('ZREM', sightings, name) end

@@ -9,5 +9,6 @@ RETURNS 1: the row is new, or 0
 ]]
 local rows = KEYS[1]
 local row, value, only_new = ARGV[1], ARGV[2], ARGV[3]
+redis.call('UNLINK', rows .. ':none') -- heartbeats, holds and alarms must work on a full server
 if only_new == '1' then return redis.call('HSETNX', rows, row, value) end
 return redis.call('HSET', rows, row, value)

@@ -10,5 +10,6 @@ local lease = KEYS[1]
 local token, duration = ARGV[1], ARGV[2]
 local holder = redis.call('GET', lease)
 if holder and holder ~= token then return 0 end
+redis.call('UNLINK', lease .. ':none') -- cleaning begins with a lease: it must work on a full server
 redis.call('SET', lease, token, 'PX', duration)
 return 1
