@@ -273,3 +273,27 @@ def test_an_ended_session_is_never_resurrected_by_a_late_call(node: Node) -> Non
         with pytest.raises(SessionEndedError):
             late()
     assert node.store.execute(op.PeekSession(session.id)).record is None
+
+
+@pytest.mark.parametrize("user", ["", "ana\0bob", "ana\nbob", "\x85", "é" * 128, "\ud800"])
+def test_a_users_name_that_no_list_could_hold_is_refused_before_anything_happens(node: Node, user: str) -> None:
+    session, _ = node.sessions.create(HOME)
+    for name in (session.log_in, node.sessions.end_user):
+        with pytest.raises(ValueError, match="give"):
+            name(user)
+    with pytest.raises(ValueError, match="give"):
+        node.sessions.create(HOME, user)
+    with pytest.raises(ValueError, match="give"):
+        node.sessions.track("key", user)
+    assert node.sessions.attach(session.id).user is None
+    assert session.end()
+
+
+def test_the_longest_name_a_user_may_have_is_bound_listed_and_given_back(node: Node) -> None:
+    user = "é" * 127 + "x"
+    session, _ = node.sessions.create(HOME)
+    session.log_in(user)
+    listed, _ = node.sessions.list(user)
+    assert [found.id for found in listed] == [session.id]
+    assert session.end()
+    assert node.store.execute(op.Members(user)) == ()

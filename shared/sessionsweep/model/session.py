@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from sessionsweep.model.ids import is_session_id
 SECRET_BYTES = 32  # 256 bits from the system's CSPRNG (ASVS 7.2.3)
 SECRET_CHARS = 43  # those bytes in unpadded URL-safe base 64
 MAC_BYTES = 16
+MAX_USER = 255  # bytes
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,23 @@ class Tombstone:
     owed: int = 0  # resources not yet reclaimed
     deleted: int = 0
     bytes_deleted: int = 0
+
+
+def check_user(user: str) -> str:
+    """A user's name as it may be stored: 1 to 255 bytes of UTF-8 without control characters.
+
+    Raises:
+        ValueError: it isn't that. Names come from strangers, and stand in keys, records and lists.
+    """
+    try:
+        size = len(user.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"user {user[:40]!r} holds half a character (a lone surrogate); give proper text") from None
+    if not 0 < size <= MAX_USER:
+        raise ValueError(f"user {user[:40]!r} has {size} bytes; give 1 to {MAX_USER} (a hash of a longer name)")
+    if _CONTROL.search(user):
+        raise ValueError(f"user {user[:40]!r} holds control characters; give a name without them")
+    return user
 
 
 def new_secret() -> str:

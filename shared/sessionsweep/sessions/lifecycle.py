@@ -22,6 +22,7 @@ from sessionsweep.model.session import (
     FLAG_USER_BOOK,
     Client,
     SessionRecord,
+    check_user,
     new_secret,
     split_token,
 )
@@ -61,6 +62,8 @@ def create(
     core: Core, client: Client, user: str | None, data: Mapping[str, Any], timeouts: tuple[int, int] | None = None
 ) -> Flow[tuple[Found, str]]:
     """A new session and its token. Raises LimitReachedError where a limit on sessions refuses it."""
+    if user is not None:
+        check_user(user)
     session_id, secret = core.new_id(), new_secret()
     encoded = encode_data(data)
     family, print_ = fingerprint(client, core.settings.client_binding)
@@ -131,6 +134,8 @@ def attach(core: Core, session_id: str) -> Flow[Found]:
 
 def track(core: Core, key: str, user: str | None, data: Mapping[str, Any]) -> Flow[Found]:
     """The session that the app's own key names, made if there is none. Counts as activity."""
+    if user is not None:
+        check_user(user)
     partition, alias = alias_of(core, key)
     known = (yield from ask(op.FindAlias(partition, alias))) is not None
     session_id = partition + core.new_id()[2:]
@@ -175,6 +180,8 @@ def alias_of(core: Core, key: str) -> tuple[str, str]:
 
 def rotate(core: Core, record: SessionRecord, user: str | None = None) -> Flow[tuple[Found, str]]:
     """A new token at once, the old one dead; with `user` the session is that user's from now on."""
+    if user is not None:
+        check_user(user)
     session_id, secret = record.session_id, new_secret()
     flags, not_after = (0, 0)
     if user is not None and not (user == record.user and record.flags & FLAG_USER_BOOK):
@@ -230,6 +237,7 @@ def end_named(core: Core, session_id: str | None, key: str | None, reason: str) 
 def end_user(core: Core, user: str, except_id: str | None, reason: str) -> Flow[int]:
     """Ends every session that was bound to a user before the call. Resumable: calling again ends the rest."""
     ended, offset = 0, 0
+    check_user(user)
     while True:
         members = yield from ask(op.Members(user, offset, 100))
         if not members:

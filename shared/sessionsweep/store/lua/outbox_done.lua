@@ -2,7 +2,7 @@
 KEYS
   1 outbox   list
 ARGV
-  1 entries  packed: (2+n entry)*
+  1 entries  packed: (4+n entry)*
 RETURNS how many were removed
 ]]
 local outbox = KEYS[1]
@@ -10,7 +10,7 @@ local entries = ARGV[1]
 local removed, pos = 0, 1
 while pos <= #entries do
   local entry
-  entry, pos = struct.unpack('>I2c0', entries, pos)
+  entry, pos = struct.unpack('>I4c0', entries, pos)
   removed = removed + redis.call('LREM', outbox, 1, entry)
 end
 return removed

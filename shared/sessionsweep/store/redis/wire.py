@@ -205,7 +205,10 @@ def _settle_args(o: op.Settle) -> list[Arg]:
 def _outbox(_: Any, reply: list[bytes]) -> tuple[op.OutboxEntry, ...]:
     entries = []
     for raw in reply:
-        book, sid, user, rid = raw.decode().split("\0")
+        # one that can't be read gives back nothing, and must not keep the others waiting behind it for ever
+        book, _, rest = raw.decode("utf-8", "replace").partition("\0")
+        sid, _, rest = rest.partition("\0")
+        user, _, rid = rest.rpartition("\0")
         entries.append(op.OutboxEntry(raw, book, sid, user, rid))
     return tuple(entries)
 
@@ -357,7 +360,7 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
     op.OutboxDone: Wire(
         _same,
         lambda o, k: [k.outbox(o.partition)],
-        lambda o: [b"".join(len(e).to_bytes(2, "big") + e for e in o.entries)],
+        lambda o: [b"".join(len(e).to_bytes(4, "big") + e for e in o.entries)],
         "outbox_done",
     ),
     op.HoldIdle: Wire(_same, lambda o, k: [k.held(o.partition)], lambda o: [o.duration], "hold_idle"),
