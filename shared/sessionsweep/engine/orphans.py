@@ -222,7 +222,10 @@ class Orphans:
 
     def _load(self, volume: Volume, run_id: str) -> Scan:
         row = self._store.execute(op.Table("scans")).get(volume.id)
-        scan = Scan(**json.loads(row)) if row else Scan()
+        try:
+            scan = Scan(**json.loads(row)) if row else Scan()
+        except (ValueError, TypeError):
+            scan = Scan()  # damaged, or a newer release's: this walk begins anew, and proves nothing before its end
         if scan.run_id != run_id:
             scan = Scan(run_id=run_id)  # sightings of another server run prove nothing
         return scan

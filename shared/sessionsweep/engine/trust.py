@@ -54,7 +54,7 @@ class Trust:
         holds = self._store.execute(op.Table("holds"))
         for scope in (ALL, volume_scope(volume.id)):
             if scope in holds:
-                raise HeldError(str(Hold.decode(holds[scope])))
+                raise HeldError(str(Hold.read(scope, holds[scope])))
         try:
             volume.verify()
         except VolumeUntrustedError as problem:
@@ -133,7 +133,8 @@ class Trust:
         row = self._store.execute(op.Table("holds")).get(IDLE)
         if row is None:
             return False
-        if Hold.decode(row).until <= now:
+        until = Hold.read(IDLE, row).until
+        if until and until <= now:
             self._store.execute(op.TableDrop("holds", IDLE))
             return False
         return True

@@ -7,6 +7,7 @@ import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sessionsweep.deployment import Core, ms
 from sessionsweep.engine.results import Result
@@ -65,29 +66,37 @@ class Upkeep:
         return result
 
     def _dead_processes(self, now: int, result: UpkeepResult) -> None:
-        beats = self._store.execute(op.Table("p"))
+        beats = {name: _number(at) for name, at in self._store.execute(op.Table("p")).items()}
         for partition in self._partitions():
             for queue in self._store.execute(op.Queues(partition)):
                 process = queue.location.removeprefix("p.")
                 if not queue.location.startswith("p."):
                     continue
-                if process not in beats or now - int(beats[process]) > PROCESS_SILENCE:
+                if process not in beats or now - beats[process] > PROCESS_SILENCE:
                     result.streams += self._close(partition, process_location(process))
         for process, at in beats.items():
-            if now - int(at) > PROCESS_SILENCE * 10:
+            if now - at > PROCESS_SILENCE * 10:
                 self._store.execute(op.TableDrop("p", process))
 
     def _dead_nodes(self, now: int, result: UpkeepResult) -> None:
         nodes = self._store.execute(op.Table("n"))
         alive: set[str] = set()
         for name, row in nodes.items():
-            about = json.loads(row)
+            about = _object(row)
+            if not isinstance(about.get("at"), int) or not isinstance(about.get("volumes"), dict):
+                # that node may live and mount anything: until it has had its time to say so, none counts as gone
+                log.warning("a node's row can't be read", extra={"node_name": name, "row": row[:200]})
+                unknown = {"at": now, "volumes": {}, "unknown": True}
+                self._store.execute(op.TablePut("n", name, json.dumps(unknown)))
+                return
+            if about.get("unknown") and now - about["at"] <= ms(self._core.settings.node_timeout):
+                return
             if now - about["at"] <= ms(self._core.settings.node_timeout):
                 alive.update(about["volumes"])
             elif now - about["at"] > NODE_MEMORY:
                 self._store.execute(op.TableDrop("n", name))
         for volume_id, row in self._store.execute(op.Table("vols")).items():
-            if json.loads(row).get("ephemeral") and volume_id not in alive:
+            if _object(row).get("ephemeral") is True and volume_id not in alive:
                 for partition in self._partitions():
                     result.node_gone += self._close(partition, volume_location(volume_id), owed_only=True)
 
@@ -112,7 +121,7 @@ class Upkeep:
         try:
             cursors = self._store.execute(op.Table("mend"))
             for partition in self._partitions():
-                scan = op.ScanSessions(partition, int(cursors.get(partition, "0")), MEND_SLICE)
+                scan = op.ScanSessions(partition, _number(cursors.get(partition, "0")), MEND_SLICE)
                 cursor, ids = self._store.execute(scan)
                 core = self._core
                 repairs = [op.Mend(sid, core.width, core.grace, core.retention) for sid in ids]
@@ -128,3 +137,17 @@ class Upkeep:
     def _partitions(self) -> list[str]:
         last = self._store.execute(op.Meta()).get("partitions", "1")
         return [partition_name(n) for n in range(max(int(last), self._core.settings.partitions))]
+
+
+def _object(text: str) -> dict[str, Any]:
+    """A row's JSON object; empty where it is none: one damaged row must not stop what is done for all others."""
+    try:
+        about = json.loads(text)
+    except ValueError:
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _number(text: str) -> int:
+    """A row's number; 0 where it is none."""
+    return int(text) if text.isdecimal() and text.isascii() else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 ALL = "all"
 IDLE = "idle"  # idle ends and orphan destruction stop for a while; absolute and explicit ends go on
@@ -36,8 +36,28 @@ class Hold:
 
     @classmethod
     def decode(cls, text: str) -> Hold:
-        """From the `holds` table."""
-        return cls(**json.loads(text))
+        """From the `holds` table. A newer release's further fields are left out.
+
+        Raises:
+            ValueError, TypeError: it is damaged; see `read`.
+        """
+        about = json.loads(text)
+        if not isinstance(about, dict):
+            raise TypeError(f"{text[:80]!r} is no hold")
+        known = {field.name: about[field.name] for field in fields(cls) if field.name in about}
+        hold = cls(**known)
+        if not (isinstance(hold.since, int) and isinstance(hold.until, int)):
+            raise TypeError(f"{text[:80]!r} has no times")
+        return hold
+
+    @classmethod
+    def read(cls, scope: str, text: str) -> Hold:
+        """The hold of one row of the table. One that is damaged stands until it is lifted: it may have been any."""
+        try:
+            return cls.decode(text)
+        except (ValueError, TypeError):
+            what = f"This hold can't be read ({text[:80]!r}). If nothing else stands in the way: "
+            return cls(scope, "unreadable", f"{what}sessionsweep holds lift {scope}", 0)
 
     def __str__(self) -> str:
         return f"hold on {self.scope} ({self.reason}): {self.text}"

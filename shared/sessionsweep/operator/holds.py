@@ -18,7 +18,7 @@ def listed() -> Flow[tuple[list[Hold], int]]:
     """All holds, the oldest first, and the store's time (ms). A hold whose time is over is left out."""
     facts = yield from ask(op.Facts())
     rows = yield from ask(op.Table("holds"))
-    holds = [Hold.decode(row) for row in rows.values()]
+    holds = [Hold.read(scope, row) for scope, row in rows.items()]
     standing = [hold for hold in holds if not hold.until or hold.until > facts.now]
     return sorted(standing, key=lambda hold: (hold.since, hold.scope)), facts.now
 
@@ -37,7 +37,7 @@ def lift(core: Core, scope: str) -> Flow[Hold]:
     if scope not in rows:
         known = ", ".join(sorted(rows)) or "there are none"
         raise HeldError(f"There is no hold on {scope!r}; holds: {known}.")
-    hold = Hold.decode(rows[scope])
+    hold = Hold.read(scope, rows[scope])
     if hold.reason == "foreign-deployment":
         raise HeldError(
             f"Lifting the hold on {scope} changes nothing: the next pass makes it again, for the marker still names "

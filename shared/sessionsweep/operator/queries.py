@@ -77,7 +77,7 @@ def overview(core: Core) -> Flow[Overview]:
     facts = yield from ask(op.Facts())
     last = meta.get("last_sweep")
     ago = None if last is None else max(0.0, (facts.now - int(last)) / 1000)
-    return Overview(totals, waiting, tuple(Hold.decode(row) for _, row in sorted(rows.items())), ago)
+    return Overview(totals, waiting, tuple(Hold.read(*row) for row in sorted(rows.items())), ago)
 
 
 def backlog(core: Core) -> Flow[tuple[Backlog, ...]]:

@@ -57,7 +57,7 @@ class Forgotten:
 def listed(core: Core) -> Flow[list[VolumeRow]]:
     """Every volume that the store knows, and those that this node should mount. Opens no volume, makes none."""
     known = yield from ask(op.Table("vols"))
-    holds = {scope: Hold.decode(row) for scope, row in (yield from ask(op.Table("holds"))).items()}
+    holds = {scope: Hold.read(scope, row) for scope, row in (yield from ask(op.Table("holds"))).items()}
     owing = {row.location: row.sessions for row in (yield from backlog(core))}
     mounting = yield from _mounting_nodes(core)
     deployment = (yield from ask(op.Meta())).get("deployment")

@@ -68,7 +68,8 @@ class AsyncRedisStore:
                     await pubsub.subscribe(*[self.keys.nudge(location) for location in locations])
                     while not self._closed:
                         message = await pubsub.get_message(timeout=poll)
-                        yield message["data"].decode() if message else ""
+                        # anybody may publish: what is no location is looked at like the end of a wait
+                        yield message["data"].decode("utf-8", "replace") if message else ""
             except BROKEN:
                 await asyncio.sleep(min(poll, 1.0))
                 yield ""

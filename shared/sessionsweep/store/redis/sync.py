@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -17,6 +18,8 @@ from sessionsweep.store.redis import replies, scripts
 from sessionsweep.store.redis.connections import Channel, Connections
 from sessionsweep.store.redis.resp import pack
 from sessionsweep.store.redis.wire import WIRE
+
+log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 _BROKEN = (driver.ConnectionError, driver.TimeoutError, OSError, hiredis.ProtocolError)
@@ -61,6 +64,7 @@ class RedisStore:
 
         A cut connection is made again, with "" in between: what was published meanwhile is in the queue.
         """
+        told = False
         while not self._connections._closed:
             client = redis.Redis.from_url(self.url, socket_timeout=self._socket_timeout, protocol=2)
             try:
@@ -68,8 +72,12 @@ class RedisStore:
                     pubsub.subscribe(*[self.keys.nudge(location) for location in locations])
                     while not self._connections._closed:
                         message = pubsub.get_message(timeout=poll)
-                        yield message["data"].decode() if message else ""
-            except _BROKEN:
+                        # anybody may publish: what is no location is looked at like the end of a wait
+                        yield message["data"].decode("utf-8", "replace") if message else ""
+            except (*_BROKEN, driver.ResponseError) as error:  # also: this user may not subscribe (ACL)
+                if not isinstance(error, _BROKEN) and not told:
+                    told = True
+                    log.warning("this user hears no nudges, so what is due waits for the next look: %s", error)
                 time.sleep(min(poll, 1.0))
                 yield ""
             finally:

@@ -1,0 +1,150 @@
+"""Rows, messages and names that nobody of us would write: one of them never stops what is done for all others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from sessionsweep.errors import HeldError
+from sessionsweep.model.holds import ALL, IDLE, Hold
+from sessionsweep.operator import holds
+from sessionsweep.operator.queries import overview
+from sessionsweep.store import operations as op
+from sessionsweep.store.flow import run
+from support.nodes import Node
+
+NEWER = json.dumps(
+    {"scope": "all", "reason": "r", "text": "t", "since": 1, "node": "", "until": 0, "since_then": "a newer field"}
+)
+GARBAGE = ['{"cut', "[]", "7", b"\xff\xfe", '{"at": "x"}', ""]
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    """The server as anybody reaches it who may write to it."""
+    with redis.Redis.from_url(redis_url) as made:
+        yield made
+
+
+@pytest.fixture
+def damage(client: redis.Redis, namespace: str) -> Callable[[str, str, str | bytes], None]:
+    """Writes a row of a table past the library."""
+
+    def write(table: str, row: str, value: str | bytes) -> None:
+        client.hset(f"{namespace}:{{g}}:{table}", row, value)  # type: ignore[arg-type]
+
+    return write
+
+
+@pytest.mark.parametrize("row", GARBAGE)
+@pytest.mark.parametrize("table", ["n", "vols", "p", "mend"])
+def test_upkeep_goes_on_past_a_damaged_row(
+    node: Node, damage: Callable[[str, str, str | bytes], None], table: str, row: str | bytes
+) -> None:
+    session, _, _ = node.session_with_file()
+    node.upkeep.run_once()
+    damage(table, "00", row)
+    # what upkeep does last: it mends a session whose place in the wheel was lost
+    node.store.execute(op.SweepStep("00", 1, 0, 0, 25, 0))
+    redis.Redis.from_url(node.store.url).delete(f"{node.settings.namespace}:{{00}}:w")
+    assert node.upkeep.run_once().mended == 1
+    assert node.sessions.attach(session.id)
+
+
+def test_an_unreadable_node_counts_as_alive_for_a_while(
+    make_node: Callable[..., Node], tmp_path: Path, damage: Callable[[str, str, str | bytes], None]
+) -> None:
+    temporary = make_node("a", volumes=f"a={tmp_path / 'a'}?ephemeral", node_timeout=20)
+    other = make_node("b", node_timeout=20)
+    session, _, _ = temporary.session_with_file()
+    temporary.upkeep.run_once()
+    session.end()
+    damage("n", "a", '{"cut')
+    assert other.upkeep.run_once().node_gone == 0
+    assert other.upkeep.run_once().node_gone == 0
+    other.advance(21)
+    assert other.upkeep.run_once().node_gone == 1
+
+
+@pytest.mark.parametrize("row", [NEWER, *GARBAGE])
+def test_a_hold_that_cannot_be_read_holds_and_can_be_lifted(
+    node: Node, damage: Callable[[str, str, str | bytes], None], row: str | bytes
+) -> None:
+    session, _, path = node.session_with_file()
+    session.end()
+    damage("holds", ALL, row)
+    node.upkeep.run_once()
+    assert node.reclaim.run_once().held
+    assert node.orphans.run_once().held
+    assert path.exists()
+    (seen,), _ = run(holds.listed(), node.store)
+    assert (seen.scope, seen.until) == (ALL, 0)
+    assert "holds lift all" in seen.text or seen.text == "t"
+    assert [hold.scope for hold in run(overview(node.core), node.store).holds] == [ALL]
+    run(holds.lift(node.core, ALL), node.store)
+    assert node.reclaim.run_once().deleted == 1
+
+
+def test_an_unreadable_hold_on_idle_ends_keeps_orphans_until_it_is_lifted(
+    node: Node, damage: Callable[[str, str, str | bytes], None]
+) -> None:
+    node.session_with_file()
+    damage("holds", IDLE, '{"cut')
+    assert node.orphans.run_once().held
+    assert node.orphans.run_once().held, "a look does not lift it"
+    run(holds.lift(node.core, IDLE), node.store)
+    assert not node.orphans.run_once().held
+
+
+def test_a_hold_reads_back_as_it_was_written() -> None:
+    hold = Hold("volume:x", "r", "t", 5, "a", 9)
+    assert Hold.read("volume:x", hold.encode()) == hold
+
+
+@pytest.mark.parametrize("row", [*GARBAGE, json.dumps({"cursor": "", "newer": 1})])
+def test_a_damaged_cursor_begins_the_walk_anew(
+    node: Node, damage: Callable[[str, str, str | bytes], None], row: str | bytes
+) -> None:
+    node.session_with_file()
+    damage("scans", node.core.mounts.here()[0].id, row)
+    assert node.orphans.run_once().files == 1
+
+
+@pytest.mark.parametrize("entry", [b"garbage", b"", b"user\0", b"user\0x\0\xff\0", b"user\0x\0a\0b\0", b"x" * 70_000])
+def test_an_unreadable_entry_of_the_outbox_does_not_hold_up_the_others(
+    node: Node, client: redis.Redis, namespace: str, entry: bytes
+) -> None:
+    session, _ = node.sessions.create(user="ana")
+    client.rpush(f"{namespace}:{{00}}:o", entry)
+    assert session.end(), "a log-out answers"
+    node.sweep.run_once()
+    assert node.store.execute(op.OutboxRead("00")) == ()
+    assert node.store.execute(op.Members("ana")) == ()
+
+
+def test_what_strangers_publish_does_not_stop_a_worker_that_listens(
+    node: Node, client: redis.Redis, namespace: str
+) -> None:
+    nudges = node.store.nudges(["v.x"], 5.0)
+    channel = f"{namespace}:nudge:v.x"
+    heard = []
+    # published again with each look, until the subscription stands
+    for nudge in nudges:
+        heard.append(nudge)
+        if heard[-1] == "v.x":
+            break
+        client.publish(channel, b"\xff\xfe")
+        client.publish(channel, b"v.x")
+        assert len(heard) < 10
+    assert heard[-1] == "v.x"
+
+
+def test_a_held_volume_says_so(node: Node, damage: Callable[[str, str, str | bytes], None]) -> None:
+    node.session_with_file()
+    damage("holds", ALL, b"\xff")
+    with pytest.raises(HeldError, match="holds lift all"):
+        node.trust.permit(node.core.mounts.here()[0])
