@@ -1,4 +1,4 @@
-"""Promise 17: limits are exact. Many racers, replies lost, dead sessions not yet swept: never more than the limit live."""
+"""Promise 17: limits are exact. Many racers, lost replies, dead sessions not yet swept: never more than the limit."""
 
 from __future__ import annotations
 

@@ -1,0 +1,208 @@
+"""Promises 8 and 9: a store that lost writes, or all of them, or is another one, destroys nothing that lives."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from faults.actor import Journal, Known, Web
+from faults.world import World
+from sessionsweep import InvalidTokenError
+from sessionsweep.model.states import ResourceState
+from sessionsweep.store import operations as op
+from sessionsweep_workers.devstack.server import EmbeddedServer
+
+pytestmark = pytest.mark.faults
+
+TIMED = {
+    "idle_timeout": 10,
+    "max_duration": 0,
+    "grace_period": 1,
+    "cleanup_interval": 1,
+    "orphan_interval": 1000,
+    "hold": 10,
+    "lease": 5,
+    "intent_timeout": 900,
+}
+
+
+class Client:
+    """A web node inside this process, on the test's time."""
+
+    def __init__(self, world: World, seed: str) -> None:
+        self.world = world
+        self.web = Web(world.order("web", "a", seed, test_clock=True), Journal(str(world.journal_path)))
+        self.moved = 0.0
+
+    def act(self, times: int) -> None:
+        """A busy moment, some time passing."""
+        for _ in range(times):
+            self.web.act()
+
+    def advance(self, seconds: float) -> None:
+        self.moved += seconds
+        self.world.advance(seconds)
+
+    def touch(self) -> list[Known]:
+        """Every client comes back; those whose session the store doesn't know any more."""
+        lost = []
+        for known in self.web.mine:
+            try:
+                self.web.sessions.open(known.token)
+            except InvalidTokenError:
+                lost.append(known)
+        return lost
+
+    def read_everything(self) -> None:
+        """Each file of each session has its bytes, but for those that the store remembers as uncommitted."""
+        for known in self.web.mine:
+            records = self.web.store.execute(op.ListResources(known.session_id))
+            # the commit was lost: nobody can tell such a file from one that its writer abandoned (see README.md)
+            begun = {record.resource_id for record in records if record.state is ResourceState.INTENT}
+            known.files = {rid: content for rid, content in known.files.items() if rid not in begun}
+            self.web._check(known, self.web.sessions.open(known.token))
+
+
+def aof(server: EmbeddedServer) -> Path:
+    """The file that the server appends its writes to."""
+    (path,) = server.folder.glob("appendonlydir/*.incr.aof")
+    return path
+
+
+@pytest.fixture
+def server(own_server: Callable[..., EmbeddedServer], tmp_path: Path) -> EmbeddedServer:
+    """With an AOF whose every write is in the file before the reply."""
+    return own_server(
+        data_dir=tmp_path / "server", extra_config={"appendfsync": "no", "auto-aof-rewrite-percentage": "0"}
+    )
+
+
+def lose(server: EmbeddedServer, world: World, client: Client, length: int) -> None:
+    """What an asynchronous replica that is promoted has not: everything after `length` bytes."""
+    path = aof(server)
+    server.kill()
+    with path.open("r+b") as appended:
+        appended.truncate(length)
+    server.restart()
+    # the tests' clock lies in the store, too: time itself was not lost
+    connection = redis.Redis.from_url(server.url)
+    connection.set(f"{world.namespace}:test:offset", round(client.moved * 1000))
+    connection.close()
+
+
+@pytest.mark.schedules(0.3)
+def test_lost_writes_strip_no_session_that_is_still_used(
+    seed: str, folder: Path, server: EmbeddedServer, fresh_name: Callable[[], str]
+) -> None:
+    dice = random.Random(seed)
+    world = World(folder, server.url, fresh_name(), **TIMED)
+    client = Client(world, seed)
+    world.pass_once()
+    client.act(dice.randrange(20, 40))
+    settled = {known.token for known in client.web.mine}
+    least = aof(server).stat().st_size
+    # since then: touches, files, deletions and ends, some of which the store will have forgotten
+    client.advance(7)
+    assert client.touch() == []
+    client.act(dice.randrange(5, 20))
+    most = aof(server).stat().st_size
+    client.advance(dice.choice([2, 5]))
+    world.nodes["b"].upkeep.run_once()
+    remembered = {known.token for known in client.web.mine} & settled
+    lose(server, world, client, dice.randint(least, most))
+    for _ in range(5):  # clients come back within the hold
+        world.pass_once()
+        lost = client.touch()
+        assert not {known.token for known in lost} & remembered, "a session that the store remembers was ended"
+        on_disk = {path.name for path in world.files()}
+        for known in client.web.mine:
+            assert known in lost or not set(known.files) - on_disk, "a live session's bytes are gone"
+        client.advance(4)
+    client.web.mine = [known for known in client.web.mine if known not in lost]
+    world.pass_once()  # the hold is over: what was forgotten is found
+    client.read_everything()
+    assert world.facts("wrong") == []
+    world.canaries_are_whole()
+    assert set(world.holds()) <= {"idle"}
+    client.web.mine.clear()
+    world.settle(advance=5)
+    books = world.counters()
+    assert (books["active"], books["owed"]) == (0, 0)
+    world.canaries_are_whole()
+    world.close()
+    client.web.sessions.close()
+
+
+def flush(server: EmbeddedServer, world: World, client: Client) -> str:
+    """Everything is gone; the volumes are not."""
+    redis.Redis.from_url(server.url).flushall()
+    return "foreign-deployment"
+
+
+def other_database(server: EmbeddedServer, world: World, client: Client) -> str:
+    """A wrong URL: an empty store answers."""
+    world.close()
+    world.url = server.url[:-1] + "1"
+    world.nodes = {name: world.node(name) for name in "ab"}
+    return "foreign-deployment"
+
+
+def old_snapshot(server: EmbeddedServer, world: World, client: Client) -> str:
+    """The state of long ago comes back, without what was made since."""
+    kept = aof(server).stat().st_size
+    client.advance(400)
+    client.act(20)
+    world.pass_once()
+    lose(server, world, client, kept)
+    return "rolled-back"
+
+
+def unmounted(server: EmbeddedServer, world: World, client: Client) -> str:
+    """The disk is away, its empty mount point is there."""
+    for name in ("a", "b", "shared"):
+        disk = world.folder / "disks" / name
+        disk.rename(world.folder / name)
+        disk.mkdir()
+    return "marker-missing"
+
+
+@pytest.mark.parametrize("fault", [flush, other_database, old_snapshot, unmounted])
+@pytest.mark.schedules(0.1)
+def test_a_store_or_a_disk_that_is_not_what_it_was_destroys_nothing(
+    seed: str,
+    fault: Callable[[EmbeddedServer, World, Client], str],
+    folder: Path,
+    server: EmbeddedServer,
+    fresh_name: Callable[[], str],
+) -> None:
+    world = World(folder, server.url, fresh_name(), **TIMED)
+    client = Client(world, seed)
+    client.act(40)
+    world.pass_once()
+    reason = fault(server, world, client)
+    away = fault is unmounted
+    if away:
+        for known in client.web.mine:
+            client.web.sessions.end(known.session_id)
+    before = sorted(folder.glob("*/files/*/*/*" if away else "disks/*/files/*/*/*"))
+    assert before
+    for _ in range(4):
+        world.pass_once()
+        client.advance(400)
+    assert sorted(folder.glob("*/files/*/*/*" if away else "disks/*/files/*/*/*")) == before
+    assert reason in world.holds().values(), world.holds()
+    if away:
+        for name in ("a", "b", "shared"):
+            disk = folder / "disks" / name
+            assert list(disk.iterdir()) == [], "an empty mount point stays empty"
+            disk.rmdir()
+            shutil.move(folder / name, disk)
+        world.settle(advance=400)
+    world.canaries_are_whole()
+    world.close()
+    client.web.sessions.close()
