@@ -47,14 +47,14 @@ def _touch(d: Deployment) -> Row:
     d.many([op.OpenSession(ids[0], (b"",))])  # the script is loaded
     ours, theirs, ratios = list[float](), list[float](), list[float]()
     for _ in range(15):
-        ours.append(_server_time(d, opens, 3))
-        theirs.append(_server_time(d, gets, 12))
+        ours.append(server_time(d, opens, 3))
+        theirs.append(server_time(d, gets, 12))
         ratios.append(ours[-1] / theirs[-1])
     return Row("P8", "server time of a touch against a GET", f"{statistics.median(ours):.2f} us",
                f"{statistics.median(theirs):.2f} us", statistics.median(ratios), Goal(most=7.0))  # fmt: skip
 
 
-def _server_time(d: Deployment, packed: list[bytes], repeats: int) -> float:
+def server_time(d: Deployment, packed: list[bytes], repeats: int) -> float:
     """Microseconds of processor time a command."""
     channel = d.store._connections.take()
     before = _main_thread(d)
