@@ -8,7 +8,8 @@ from typing import Any
 from celery import bootsteps
 from celery.signals import worker_shutting_down
 
-from sessionsweep.errors import SessionSweepError
+from sessionsweep.engine.server import refuse_eviction
+from sessionsweep.errors import ConfigurationError, SessionSweepError
 from sessionsweep.store.flow import run
 from sessionsweep_workers import names
 from sessionsweep_workers.context import current
@@ -29,7 +30,10 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(worker, **options)
         context = current(worker.app)
         try:
+            refuse_eviction(context.store)
             run(context.core.mounts.mount(), context.store)
+        except ConfigurationError:
+            raise
         except SessionSweepError as error:
             log.warning("the store doesn't answer; volumes are mounted, and their queues consumed, later: %s", error)
         queues = [names.QUEUE, *(names.volume_queue(volume.id) for volume in context.core.mounts.here())]

@@ -19,6 +19,7 @@ from sessionsweep.deployment import Core, ms
 from sessionsweep.engine.missing import close_missing
 from sessionsweep.engine.pace import Pace
 from sessionsweep.engine.results import OrphanResult
+from sessionsweep.engine.server import eviction_problem
 from sessionsweep.engine.trust import Permit, Trust
 from sessionsweep.errors import HeldError, StoreError
 from sessionsweep.model.holds import volume_scope
@@ -96,6 +97,8 @@ class Orphans:
         facts = self._store.execute(op.Facts())
         if self._trust.idle_held(facts.now):
             raise HeldError("the server restarted a short while ago; see `sessionsweep holds list`")
+        if problem := eviction_problem(facts):
+            raise HeldError(problem)  # asked of the server, not of the table: its row may have been dropped, too
         scan = self._load(volume, permit.run_id)
         while True:
             page = volume.walk(scan.cursor or None, limit=PAGE, budget=5.0)

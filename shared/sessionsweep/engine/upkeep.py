@@ -11,6 +11,7 @@ from typing import Any
 
 from sessionsweep.deployment import Core, ms
 from sessionsweep.engine.results import Result
+from sessionsweep.engine.server import ServerWatch
 from sessionsweep.engine.trust import Trust
 from sessionsweep.errors import StoreError
 from sessionsweep.model.resource import process_location, volume_location
@@ -44,10 +45,12 @@ class Upkeep:
         self._core = core
         self._store = store
         self._trust = trust or Trust(core, store)
+        self._server = ServerWatch(core, store)
 
     def beat_heart(self, queues: Sequence[str] = ()) -> None:
-        """Says that this node lives and what it mounts."""
+        """Says that this node lives and what it mounts; looks whether the server keeps what it is given."""
         facts = self._store.execute(op.Facts())
+        self._server.look(facts)
         volumes = {volume.id: volume.name for volume in self._core.mounts.here()}
         row = {"at": facts.now, "volumes": volumes, "queues": list(queues)}
         self._store.execute(op.TablePut("n", self._core.settings.node, json.dumps(row)))

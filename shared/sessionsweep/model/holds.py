@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 
 ALL = "all"
 IDLE = "idle"  # idle ends and orphan destruction stop for a while; absolute and explicit ends go on
+SERVER = "server"  # the server may drop keys by itself: orphan destruction stops
 
 
 def volume_scope(volume_id: str) -> str:
@@ -21,7 +22,7 @@ def mount_scope(node: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Why destruction is stopped. `scope`: `all`, `idle`, `volume:<id>` or `mount:<node>/<name>`; `since`: ms."""
+    """Why destruction is stopped. `scope`: `all`, `idle`, `server`, `volume:<id>`, `mount:<node>/<name>`; `since`: ms."""
 
     scope: str
     reason: str  # a short code: marker-missing, foreign-deployment, rolled-back, too-many-orphans …

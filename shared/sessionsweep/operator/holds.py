@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sessionsweep.deployment import Core
 from sessionsweep.errors import HeldError, VolumeError
-from sessionsweep.model.holds import ALL, IDLE, Hold
+from sessionsweep.model.holds import ALL, IDLE, SERVER, Hold
 from sessionsweep.sessions.books import partitions
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask, work
@@ -42,6 +42,10 @@ def lift(core: Core, scope: str) -> Flow[Hold]:
         raise HeldError(
             f"Lifting the hold on {scope} changes nothing: the next pass makes it again, for the marker still names "
             f"another deployment. If this store is the right one: sessionsweep volumes adopt NAME, on node {hold.node}."
+        )
+    if scope == SERVER:
+        raise HeldError(
+            f"Lifting the hold on {scope} changes nothing: it goes by itself once its cause does. {hold.text}"
         )
     if scope == ALL:
         # Marks first: a pass between the two steps finds the hold or agreeing marks, never neither.
