@@ -1,4 +1,4 @@
-"""The documentation's pages, and the Python in them: visible blocks, and checks in HTML comments that readers don't see."""
+"""The documentation's pages, and the Python in them: blocks that readers see, and checks in HTML comments."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_every_python_block_of_a_page_runs(page: Path) -> None:
 def test_the_runner_runs_what_a_page_says(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        "text\n\n```python\nimport asyncio\nawait asyncio.sleep(0)\nx = 1\n```\n<!-- test\nassert x == 2\n-->\n"
+        "# Page\n\n```python\nimport asyncio\nawait asyncio.sleep(0)\nx = 1\n```\n<!-- test\nassert x == 2\n-->"
     )
     with pytest.raises(AssertionError) as failure:
         run_page(page, snippets(page))
