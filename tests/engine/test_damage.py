@@ -35,7 +35,7 @@ def damage(client: redis.Redis, namespace: str) -> Callable[[str, str, str | byt
     """Writes a row of a table past the library."""
 
     def write(table: str, row: str, value: str | bytes) -> None:
-        client.hset(f"{namespace}:{{g}}:{table}", row, value)  # type: ignore[arg-type]
+        client.hset(f"{namespace}:{{g}}:{table}", row, value)
 
     return write
 
@@ -51,7 +51,8 @@ def test_upkeep_goes_on_past_a_damaged_row(
     # what upkeep does last: it mends a session whose place in the wheel was lost
     node.store.execute(op.SweepStep("00", 1, 0, 0, 25, 0))
     redis.Redis.from_url(node.store.url).delete(f"{node.settings.namespace}:{{00}}:w")
-    assert node.upkeep.run_once().mended == 1
+    # twice: a cursor that is a number may stand behind the session
+    assert sum(node.upkeep.run_once().mended for _ in range(2)) == 1
     assert node.sessions.attach(session.id)
 
 

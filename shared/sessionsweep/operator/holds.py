@@ -44,9 +44,7 @@ def lift(core: Core, scope: str) -> Flow[Hold]:
             f"another deployment. If this store is the right one: sessionsweep volumes adopt NAME, on node {hold.node}."
         )
     if scope == SERVER:
-        raise HeldError(
-            f"Lifting the hold on {scope} changes nothing: it goes by itself once its cause does. {hold.text}"
-        )
+        raise HeldError(f"The hold on {scope} can't be lifted: it goes by itself once its cause does. {hold.text}")
     if scope == ALL:
         # Marks first: a pass between the two steps finds the hold or agreeing marks, never neither.
         facts = yield from ask(op.Facts())
