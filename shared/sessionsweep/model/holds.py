@@ -22,7 +22,7 @@ def mount_scope(node: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Why destruction is stopped. `scope`: `all`, `idle`, `server`, `volume:<id>`, `mount:<node>/<name>`; `since`: ms."""
+    """Why destruction stops. `scope`: `all`, `idle`, `server`, `volume:<id>`, `mount:<node>/<name>`. `since`: ms."""
 
     scope: str
     reason: str  # a short code: marker-missing, foreign-deployment, rolled-back, too-many-orphans …
