@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import multiprocessing
 import os
@@ -410,6 +411,47 @@ def test_creators_race_deleters_of_the_emptied_folder(volume: Volume, opening: s
     stop.set()
     deleter.join(60)
     assert failures == []
+
+
+@pytest.mark.parametrize("call", ["open", "link"])
+def test_a_folder_removed_under_its_creator_is_made_anew(
+    volume: Volume, tmp_path: Path, sid: str, rid: str, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The very moment of the race above: the folder is open, and goes before the file is in it."""
+    removed: list[int] = []
+    real = getattr(os, call)
+
+    def remove(name: object, *args: object, **kwargs: object) -> object:
+        if rid in (name, *args) and len(removed) < 3:
+            session_path(volume, sid).rmdir()
+            removed.append(1)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(os, call, remove)
+    if call == "open":
+        volume.create(sid, rid).close()
+    else:
+        (tmp_path / "source").write_bytes(b"x")
+        volume.adopt(sid, rid, tmp_path / "source")
+    assert len(removed) == 3
+    assert volume.find(sid, rid) is not None
+
+
+def test_a_file_deleted_before_its_creator_locked_it_is_an_error(
+    volume: Volume, sid: str, rid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session has ended meanwhile: bytes written to a file without a name would be lost in silence."""
+    real = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", real)
+        assert volume.delete(sid, [rid])[0].outcome is Outcome.DELETED
+        real(descriptor, operation)
+
+    put(volume, sid, new_resource_id())
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(VolumeError, match="deleted as soon as"):
+        volume.create(sid, rid)
 
 
 @settings(max_examples=60, deadline=None)

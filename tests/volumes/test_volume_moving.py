@@ -132,6 +132,25 @@ def test_adopt_of_a_swapped_source_takes_it_back(
     assert volume.find(sid, rid) is None
 
 
+def test_adopt_leaves_what_took_the_sources_name_meanwhile(
+    volume: Volume, outside: Path, sid: str, rid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, fresh = outside / "source", outside / "fresh"
+    source.write_bytes(b"source")
+    fresh.write_bytes(b"the app's next file")
+    real = os.fsync
+
+    def swap(descriptor: int) -> None:
+        if fresh.exists():
+            fresh.rename(source)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", swap)
+    assert volume.adopt(sid, rid, source) == 6
+    assert source.read_bytes() == b"the app's next file"
+    assert (session_path(volume, sid) / rid).read_bytes() == b"source"
+
+
 def test_promote_into_kept(volume: Volume, opening: str, sid: str, rid: str) -> None:
     put(volume, sid, rid, b"mine")
     inode = (session_path(volume, sid) / rid).stat().st_ino
