@@ -6,6 +6,7 @@ import os
 import secrets
 from typing import Any, ClassVar
 
+import pytest
 from driving import GRACE, IDLE, LONGEST, WIDTH, MemorySubject, P, RedisSubject, Subject
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -387,6 +388,7 @@ class StoreMachine(RuleBasedStateMachine):
 EXAMPLES = int(os.environ.get("STORE_MACHINE_EXAMPLES", "80"))
 
 
+@pytest.mark.timeout(600)  # only a failure takes that long: until its steps are few enough to read
 def test_redis_and_memory_agree(redis_url: str) -> None:
     class Bound(StoreMachine):
         url = redis_url

@@ -6,8 +6,10 @@ import asyncio
 import gc
 import time
 import tracemalloc
+from typing import Any
 
-from driving import DISK, P, create_op
+import pytest
+from driving import DISK, MAC, NEW_MAC, P, create_op
 
 from sessionsweep.model.ids import new_resource_id, new_session_id
 from sessionsweep.model.states import EndReason, Outcome
@@ -41,6 +43,59 @@ def test_a_clock_can_be_given() -> None:
     times = iter([10, 20, 30])
     store = MemoryStore(clock=lambda: next(times))
     assert [store.execute(op.Facts()).now for _ in range(3)] == [10, 20, 30]
+
+
+SID, RID = f"{P}{'a' * 18}", "0" * 16
+ATTEMPT = (op.Attempt(RID, Outcome.DELETED),)
+ON_A_SESSION: list[op.Operation[Any]] = [
+    op.PeekSession(SID), op.RotateSession(SID, (), NEW_MAC), op.ExtendSession(SID), op.SaveData(SID, {}),
+    op.EndSession(SID, "user"), op.Defer(SID, "job-1", 1), op.Undefer(SID, "job-1"),
+    op.Register(SID, RID, "f", DISK, 1), op.Grow(SID, RID, 1), op.Commit(SID, RID, 1), op.Release(SID, RID),
+    op.UseResource(SID, RID), op.ListResources(SID),
+    op.Owned(SID, (RID,)), op.Readopt(SID, RID, DISK, 1), op.Settle(SID, DISK, ATTEMPT), op.RetryDead(SID, RID),
+    op.DropDead(SID, RID), op.Mend(SID, 10_000, 0),
+]  # fmt: skip
+ON_A_PARTITION: list[op.Operation[Any]] = [
+    create_op(SID), op.Lease(P, DISK, "lease-1", 1), op.LeaseHeld(P, DISK, "lease-1"), op.Queues(P), op.DeadLetters(P),
+    op.SweepStep(P, 10_000, 0, 0), op.OverdueIntents(P), op.OutboxRead(P), op.OutboxDone(P, ()), op.HoldIdle(P, 1),
+    op.ListWheel(P), op.ScanSessions(P), op.Sight(P, "v", "run", (), 1, 1, 1), op.Counters(P), op.Count(P, {}),
+]  # fmt: skip
+ON_WHAT_IS_COMMON: list[op.Operation[Any]] = [
+    op.Reserve("ana", SID, 1), op.Confirm("ana", SID), op.IsLapsed("ana", SID), op.GiveBack("ana", SID),
+    op.Members("ana"), op.ReserveQuota("ana", SID, RID, 1), op.Facts(), op.Meta(), op.SetMeta({}), op.Table("n"),
+    op.TablePut("n", "a", "b"), op.TableDrop("n", "a"), op.TakeLease("n", "a", 1), op.DropLease("n", "a"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("operation", "locks"),
+    [(one, {"partition", "stripe"}) for one in ON_A_SESSION]
+    + [(one, {"partition"}) for one in ON_A_PARTITION]
+    + [(one, {"common"}) for one in ON_WHAT_IS_COMMON]
+    + [(op.OpenSession(SID, (MAC,)), {"stripe"})],
+    ids=lambda given: type(given).__name__ if isinstance(given, op.Operation) else "",
+)
+def test_every_step_takes_its_locks_before_it_reads_the_clock(operation: op.Operation[Any], locks: set[str]) -> None:
+    """Races show a missing lock only now and then; the clock, asked within the step, sees it every time."""
+    seen: list[set[str]] = []
+
+    def clock() -> int:
+        state = store._state
+        held = {"partition": state.partition(P).lock, "stripe": state.stripe(SID), "common": state.common}
+        seen.append({name for name, lock in held.items() if lock.locked()})
+        return 10**12
+
+    store = MemoryStore(clock=clock)
+    if operation not in ON_A_PARTITION:
+        store.execute(create_op(SID))
+    seen.clear()
+    store.execute(operation)
+    assert seen == [locks]
+
+
+def test_every_operation_is_one_of_these() -> None:
+    listed = {type(one) for one in (*ON_A_SESSION, *ON_A_PARTITION, *ON_WHAT_IS_COMMON)}
+    assert set(STEPS) - listed == {op.OpenSession, op.FindAlias}  # FindAlias: one look into one dict
 
 
 def test_a_bare_session_takes_at_most_400_bytes() -> None:

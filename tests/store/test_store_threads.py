@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -198,6 +200,89 @@ def test_each_debt_is_leased_by_one_worker_and_settled_once() -> None:
     assert len(handed) == 600
     books = counters(store)
     assert (books["deleted"], books["b_deleted"], books["owed"]) == (600, 6000, 0)
+
+
+def test_no_debt_is_lost_while_sessions_end_and_workers_reclaim() -> None:
+    store = MemoryStore()
+    makers, each = 4, 150
+    made = threading.Semaphore(0)
+    deadline = time.monotonic() + 60
+
+    def work(number: int) -> None:
+        if number < makers:
+            for _ in range(each):
+                sid = new_session_id(P)
+                store.execute(create_op(sid))
+                for _ in range(2):
+                    store.execute(op.Register(sid, new_resource_id(), "f", DISK, 1, live=True))
+                store.execute(op.EndSession(sid, EndReason.LOGOUT))
+            made.release()
+            return
+        for turn in itertools.count():
+            entries = store.execute(op.Lease(P, DISK, f"{number}-{turn}", 3_600_000, 7)).entries
+            for sid, found in entries:
+                attempts = tuple(op.Attempt(one.resource_id, Outcome.DELETED) for one in found)
+                store.execute(op.Settle(sid, DISK, attempts))
+            if not entries and counters(store).get("deleted", 0) == 2 * makers * each:
+                return
+            assert time.monotonic() < deadline, counters(store)
+
+    race(work)
+    assert store.execute(op.Queues(P)) == (op.QueueDepth(DISK, 0, 0),)
+
+
+def test_a_rotation_is_never_undone_by_an_open_that_notes_its_client() -> None:
+    store = MemoryStore()
+    sid = new_session_id(P)
+    store.execute(create_op(sid))
+    secrets = [bytes([number]) * 16 for number in range(250)]
+    done = threading.Event()
+
+    def work(number: int) -> None:
+        if number == 0:
+            for secret in secrets:
+                assert store.execute(op.RotateSession(sid, (), secret)).status is op.OpenStatus.OK
+                for _ in range(5):
+                    record = store.execute(op.PeekSession(sid)).record
+                    assert record is not None
+                    assert record.mac == secret, "an old secret opens again"
+            done.set()
+            return
+        macs = (MAC, *secrets)
+        for turn in itertools.count():
+            if done.is_set():
+                return
+            store.execute(op.OpenSession(sid, macs, family=4, fingerprint=bytes([number, turn % 256, 1])))
+
+    race(work, 4)
+
+
+def test_data_saved_by_many_is_all_there() -> None:
+    store = MemoryStore()
+    sid = new_session_id(P)
+    store.execute(create_op(sid))
+
+    def work(number: int) -> None:
+        for turn in range(100):
+            store.execute(op.SaveData(sid, {f"{number}-{turn}": b"x"}))
+
+    race(work)
+    record = store.execute(op.PeekSession(sid)).record
+    assert record is not None
+    assert len(record.data) == 100 * THREADS
+
+
+def test_a_quota_is_exact() -> None:
+    store = MemoryStore()
+    sid = new_session_id(P)
+    got: Counter[str] = Counter()
+
+    def work(_: int) -> None:
+        for _ in range(200):
+            got[store.execute(op.ReserveQuota("ana", sid, new_resource_id(), 1, max_bytes=500))] += 1
+
+    race(work)
+    assert got["ok"] == 500
 
 
 def test_never_more_places_than_the_limit() -> None:
