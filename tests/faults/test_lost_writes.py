@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +13,12 @@ import pytest
 import redis
 
 from faults.actor import Journal, Known, Web
-from faults.world import World
+from faults.world import Nursery, World
 from sessionsweep import InvalidTokenError
 from sessionsweep.model.states import ResourceState
 from sessionsweep.store import operations as op
 from sessionsweep_workers.devstack.server import EmbeddedServer
+from support.processes import wait_until
 
 pytestmark = pytest.mark.faults
 
@@ -206,3 +209,36 @@ def test_a_store_or_a_disk_that_is_not_what_it_was_destroys_nothing(
     world.canaries_are_whole()
     world.close()
     client.web.sessions.close()
+
+
+@pytest.mark.parametrize(("action", "step"), [("reclaim", "after LeaseHeld"), ("orphans", "after Sight")])
+@pytest.mark.schedules(0.1)
+def test_a_permit_ends_with_the_servers_run(
+    seed: str,
+    action: str,
+    step: str,
+    folder: Path,
+    server: EmbeddedServer,
+    nursery: Nursery,
+    fresh_name: Callable[[], str],
+) -> None:
+    world = World(folder, server.url, fresh_name(), **{**TIMED, "lease": 60})
+    node = world.nodes["a"]
+    session, _, path = node.session_with_file()
+    if action == "orphans":  # sighted once already: the next pass would destroy it
+        for key in ("session", "resources"):
+            node.store._send(["DEL", getattr(node.store.keys, key)(session.id)], "", False)
+        node.orphans.run_once()
+        world.advance(2)
+    else:
+        session.end()
+    order = world.order("step", "a", seed, action=action, at=1, only=step, signal=signal.SIGSTOP, test_clock=True)
+    pid = nursery.start(**order)
+    wait_until(lambda: world.facts("boundary"), what="it is about to destroy")
+    server.kill()
+    server.restart()  # with all it had: the lease, too; but it might have been another
+    os.kill(pid, signal.SIGCONT)
+    assert nursery.reap(pid) == 0
+    assert world.facts("wrong") == []
+    assert path.exists(), "the server that gave the permit is gone"
+    world.close()
