@@ -25,8 +25,10 @@ BENCHMARKS = {
     "P7": ("sweep_latency", "latency_under_sweep"),
     "P8": ("scripts", "longest_script"),
     "P9": ("files", "delete_files"),
+    "P10": ("orphans", "orphan_pass"),
     "P11": ("by_hand", "against_scan"),
     "P12": ("django_clear", "against_clearsessions"),
+    "P13": ("through_celery", "through_celery"),
     "P14": ("in_memory", "in_memory"),
 }
 RESULTS = Path(__file__).parent / "results" / "latest.json"
