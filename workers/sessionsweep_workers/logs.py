@@ -1,24 +1,29 @@
-"""The log format of our own workers: one plain line an event, with its fields; no line can be forged by a field."""
+"""The log format of our own workers: one plain line an event, with its fields; no line can be forged."""
 
 from __future__ import annotations
 
 import logging
+import textwrap
 from typing import Any
 
 from celery.signals import after_setup_logger
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data"}
-_BREAKS = str.maketrans({"\n": "\\n", "\r": "\\r"})
+# what begins a line or steers a terminal: control characters, and Unicode's own line breaks
+_BREAKS = str.maketrans({c: repr(chr(c))[1:-1] for c in (*range(32), *range(127, 160), 0x2028, 0x2029) if c != 9})
 
 
 class Fields(logging.Formatter):
     """Appends `extra` fields as `name=value`, on one line whatever they hold (ASVS 16.4.1)."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        """The line; a traceback follows on lines of its own."""
-        fields = [f"{k}={v}".translate(_BREAKS) for k, v in vars(record).items() if k not in _STANDARD]
-        line, *trace = super().format(record).split("\n", 1)
-        return "\n".join([" ".join([line, *fields]), *trace])
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The line: texts of strangers (a task's id, a user's name) stand in the message as well as in fields."""
+        fields = [f"{k}={v}" for k, v in vars(record).items() if k not in _STANDARD]
+        return " ".join([super().formatMessage(record), *fields]).translate(_BREAKS)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """The traceback, indented: no line of it, which an error's text may hold, looks like a line of the log."""
+        return textwrap.indent(super().formatException(ei), "    ", lambda _: True)
 
 
 def connect() -> None:

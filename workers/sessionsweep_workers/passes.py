@@ -14,6 +14,7 @@ the counts, bytes and seconds so far, or `error`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -28,6 +29,7 @@ TABLE = "passes"
 KEPT = 100  # rows of requests; the oldest make room
 LAST = "last:"
 ENDED = ("done", "failed")
+REQUEST = re.compile(r"[A-Za-z0-9-]{1,64}(?:\.[0-9a-z]{16})?\Z")
 
 
 @dataclass
@@ -63,7 +65,15 @@ class PassRecord:
 
 @contextmanager
 def recorded(context: Context, name: str, request_id: str | None, volume: str | None = None) -> Iterator[PassRecord]:
-    """Writes the record when the block ends, also when it fails. A store that is away costs the record, not the run."""
+    """Writes the record when the block ends, also when it fails. A store that is away costs the record, not the run.
+
+    Raises:
+        ValueError: the request's id comes from a message and is none: as a row it could pass for another's, and stay.
+    """
+    if request_id is not None and not (isinstance(request_id, str) and REQUEST.match(request_id)):
+        raise ValueError(
+            f"request_id={str(request_id)[:80]!r} is not 1 to 64 letters, digits and hyphens; leave it out"
+        )
     about = PassRecord(name, context.settings.node)
     try:
         yield about
