@@ -10,7 +10,9 @@ import redis
 from command_line import Deployment
 
 from sessionsweep import Client
+from sessionsweep.model.holds import Hold
 from sessionsweep.model.ids import new_session_id
+from sessionsweep.store import operations as op
 
 
 def test_list_shows_each_live_session_with_the_fields_of_the_admin_side(cli: Deployment) -> None:
@@ -158,14 +160,22 @@ def test_stats_are_the_books(cli: Deployment) -> None:
     assert "never" in people
 
 
+def test_stats_show_what_workers_raised_an_alarm_about(cli: Deployment) -> None:
+    assert cli("stats", "--json").json()["alarms"] == []
+    cli.store.execute(op.TablePut("alarms", "beat", Hold("beat", "beat-missing", "No beat was seen", 5).encode()))
+    assert cli("stats", "--json").json()["alarms"] == [{"reason": "beat-missing", "text": "No beat was seen"}]
+    assert "No beat was seen" in cli("stats").out
+
+
 def test_what_strangers_wrote_can_steer_no_terminal(cli: Deployment) -> None:
     nasty = "ana\x1b[2J\r\n[bold]x[/bold]\u202e"
-    session, _ = cli.with_file(client=Client("192.0.2.7", nasty), user=nasty)
+    user = "ana[bold]x[/bold]\u202e"  # control characters are refused in users' names
+    session, _ = cli.with_file(client=Client("192.0.2.7", nasty), user=user)
     for words in (["sessions", "list"], ["sessions", "show", session.id]):
         out = cli(*words).out
         assert not {"\x1b", "\r", "\u202e"} & set(out)
     assert "[bold]x[/bold]" in out
-    assert json.loads(cli("sessions", "show", session.id, "--json").out)["user_id"] == nasty
+    assert json.loads(cli("sessions", "show", session.id, "--json").out)["user_id"] == user
 
 
 def test_tables_fit_80_columns(cli: Deployment) -> None:

@@ -1,4 +1,4 @@
-"""`stats`: the books, what waits to be reclaimed, and what is held."""
+"""`stats`: the books, what waits to be reclaimed, what is held, and alarms."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def stats(as_json: Json = False) -> None:
         rest = {
             "backlog": seen.backlog,
             "holds": [hold.scope for hold in seen.holds],
+            "alarms": [{"reason": alarm.reason, "text": alarm.text} for alarm in seen.alarms],
             "last_sweep_seconds_ago": seen.last_sweep_seconds_ago,
         }
         print_json({**asdict(seen.stats), **rest})
@@ -46,6 +47,7 @@ def _human(seen: Overview) -> None:
             ("books", "balance" if not s.imbalance else f"DON'T BALANCE: {s.imbalance} resources unaccounted for"),
             ("last sweep", sweep),
             ("holds", ", ".join(hold.scope for hold in seen.holds) or "none"),
+            *(("alarm", alarm.text) for alarm in seen.alarms),
         ]
     )
     if seen.backlog:

@@ -47,12 +47,14 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The books, the backlog, the holds, and how long ago (s) the last sweep ran (None: never)."""
+    """The books, the backlog, the holds, how long ago (s) the last sweep ran (None: never), and what workers raised
+    an alarm about: it stops nothing, but somebody should know."""
 
     stats: Stats
     backlog: tuple[Backlog, ...]
     holds: tuple[Hold, ...] = field(default=())
     last_sweep_seconds_ago: float | None = None
+    alarms: tuple[Hold, ...] = field(default=())
 
 
 def show(session_id: str) -> Flow[SessionCase | None]:
@@ -77,7 +79,8 @@ def overview(core: Core) -> Flow[Overview]:
     facts = yield from ask(op.Facts())
     last = meta.get("last_sweep")
     ago = None if last is None else max(0.0, (facts.now - int(last)) / 1000)
-    return Overview(totals, waiting, tuple(Hold.read(*row) for row in sorted(rows.items())), ago)
+    alarms = tuple(Hold.read(*row) for row in sorted((yield from ask(op.Table("alarms"))).items()))
+    return Overview(totals, waiting, tuple(Hold.read(*row) for row in sorted(rows.items())), ago, alarms)
 
 
 def backlog(core: Core) -> Flow[tuple[Backlog, ...]]:
