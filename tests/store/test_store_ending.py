@@ -172,15 +172,23 @@ def test_places_in_books_are_given_back_through_the_outbox(store: Subject) -> No
     assert len(store.outbox()) == 1
 
 
-def test_an_entry_put_twice_is_removed_once_at_a_time(store: Subject) -> None:
-    sid = store.create(user="ana", flags=FLAG_USER_BOOK)
+def test_an_entry_named_twice_is_removed_once(store: Subject) -> None:
+    store.end(store.create(user="ana", flags=FLAG_USER_BOOK))
+    (entry,) = store.do(op.OutboxRead(P))
+    assert store.do(op.OutboxDone(P, (entry.raw, entry.raw))) == 1
+
+
+def test_whoever_comes_back_before_the_outbox_was_drained_keeps_the_place(store: Subject) -> None:
+    flags = FLAG_USER_BOOK | FLAG_USER_QUOTA
+    sid = store.create(user="ana", flags=flags)
     store.do(op.RotateSession(sid, (), b"1" * 16, user="bob", flags=FLAG_USER_BOOK))
-    store.do(op.RotateSession(sid, (), b"2" * 16, user="ana", flags=FLAG_USER_BOOK))
+    assert store.outbox() == {("user", sid, "ana", ""), ("user", sid, "ana", "*")}
+    back = store.do(op.RotateSession(sid, (), b"2" * 16, user="ana", flags=FLAG_USER_BOOK)).record
+    assert back is not None
+    assert back.flags == flags
+    assert store.outbox() == {("user", sid, "bob", "")}
     store.end(sid)
-    first = [one for one in store.do(op.OutboxRead(P)) if one.user == "ana"]
-    assert len(first) == 2
-    assert store.do(op.OutboxDone(P, (first[0].raw,))) == 1
-    assert ("user", sid, "ana", "") in store.outbox()
+    assert store.outbox() == {("user", sid, "bob", ""), ("user", sid, "ana", ""), ("user", sid, "ana", "*")}
 
 
 # --- keep-alives ----------------------------------------------------------------------------------------------

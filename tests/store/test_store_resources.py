@@ -344,3 +344,20 @@ def test_records_are_listed_also_after_the_end(store: Subject) -> None:
     assert {one.resource_id for one in before} == ids
     store.end(sid)
     assert set(store.do(op.ListResources(sid))) == before
+
+
+def test_a_session_may_outlive_any_number_of_processes(store: Subject) -> None:
+    sid = new_session_id(P)
+    store.do(op.CreateSession(sid, MAC, IDLE, LONGEST, WIDTH))
+    for number in range(300):
+        location, rid = f"p.web-{number}", new_resource_id()
+        assert store.do(op.Register(sid, rid, "s", location, 0, "", True, 1, 10, 1000, 10)).status == "ok"
+        gone = (op.Attempt(rid, Outcome.GONE),)
+        assert store.do(op.Settle(sid, location, gone, retention=1, own=True)).counted == 1
+    rid = new_resource_id()
+    assert store.do(op.Register(sid, rid, "f", DISK, 10, "", True, 1, 10, 1000, 10)).status == "ok"
+    (record,) = store.do(op.ListResources(sid))
+    assert record.location == DISK
+    store.do(op.EndSession(sid, "logout"))
+    (entry,) = store.do(op.Lease(P, DISK, "lease", 1000)).entries
+    assert [leased.resource_id for leased in entry[1]] == [rid]
