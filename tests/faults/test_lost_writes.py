@@ -18,6 +18,7 @@ from sessionsweep import InvalidTokenError
 from sessionsweep.model.states import ResourceState
 from sessionsweep.store import operations as op
 from sessionsweep_workers.devstack.server import EmbeddedServer
+from support.nodes import Node
 from support.processes import wait_until
 
 pytestmark = pytest.mark.faults
@@ -226,8 +227,7 @@ def test_a_permit_ends_with_the_servers_run(
     node = world.nodes["a"]
     session, _, path = node.session_with_file()
     if action == "orphans":  # sighted once already: the next pass would destroy it
-        for key in ("session", "resources"):
-            node.store._send(["DEL", getattr(node.store.keys, key)(session.id)], "", False)
+        forget(node, session.id)
         node.orphans.run_once()
         world.advance(2)
     else:
@@ -242,3 +242,77 @@ def test_a_permit_ends_with_the_servers_run(
     assert world.facts("wrong") == []
     assert path.exists(), "the server that gave the permit is gone"
     world.close()
+
+
+@pytest.mark.schedules(0.1)
+def test_orphans_wait_for_the_hold_and_go_after_it(
+    seed: str, folder: Path, server: EmbeddedServer, fresh_name: Callable[[], str]
+) -> None:
+    world = World(folder, server.url, fresh_name(), **TIMED)
+    node = world.nodes["a"]
+    session, _, path = node.session_with_file()
+    forget(node, session.id)
+    node.sweep.run_once()
+    server.kill()
+    server.restart()
+    node.sweep.run_once()
+    for _ in range(4):
+        node.orphans.run_once()
+        world.advance(2)
+        assert path.exists(), "the server may have forgotten its owner, who may come back"
+    world.advance(3)
+    for _ in range(3):
+        node.orphans.run_once()
+        world.advance(2)
+    assert not path.exists(), "a true orphan is found within one scan after the hold"
+    world.close()
+
+
+def forget(node: Node, session_id: str) -> dict[str, bytes]:
+    """The store loses a session; what it was, for RESTORE."""
+    lost = {}
+    for key in (node.store.keys.session(session_id), node.store.keys.resources(session_id)):
+        lost[key] = node.store._send(["DUMP", key], "", False)
+        node.store._send(["DEL", key], "", False)
+    return lost
+
+
+@pytest.mark.schedules(0.1)
+def test_an_owner_who_comes_back_at_the_last_moment_keeps_the_file(
+    seed: str, folder: Path, redis_url: str, nursery: Nursery, fresh_name: Callable[[], str]
+) -> None:
+    world = World(folder, redis_url, fresh_name(), **TIMED)
+    node = world.nodes["a"]
+    session, rid, path = node.session_with_file()
+    lost = forget(node, session.id)
+    node.orphans.run_once()
+    world.advance(2)
+    order = world.order(
+        "step", "a", seed, action="orphans", at=1, only="after Sight", signal=signal.SIGSTOP, test_clock=True
+    )
+    pid = nursery.start(**order)
+    wait_until(lambda: world.facts("boundary"), what="it is about to destroy")
+    for key, value in lost.items():
+        node.store._send(["RESTORE", key, 0, value], "", False)
+    os.kill(pid, signal.SIGCONT)
+    assert nursery.reap(pid) == 0
+    assert path.exists()
+    assert [one.id for one in session.resources()] == [rid]
+    world.close()
+
+
+@pytest.mark.schedules(0.1)
+def test_orphans_that_multiply_stop_the_pass_before_the_first_goes(
+    seed: str, make_node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessionsweep.engine.orphans.CAP_FLOOR", 3)
+    node = make_node(orphan_interval=1000)
+    made = [node.session_with_file() for _ in range(5)]
+    node.orphans.run_once()
+    for number in (2, 5):
+        for session, _, _ in made[:number]:
+            forget(node, session.id)
+        node.advance(2)
+        node.orphans.run_once()
+    assert all(path.exists() for _, _, path in made), "two were sighted before, but five at once are a loss"
+    assert "too-many-orphans" in {hold.reason for hold in node.holds().values()}
