@@ -8,7 +8,7 @@ from driving import DISK, IDLE, OTHER_DISK, PROCESS, T0, P, Subject
 from sessionsweep.model.ids import new_resource_id, new_session_id
 from sessionsweep.model.resource import ResourceRecord
 from sessionsweep.model.session import FLAG_USER_QUOTA
-from sessionsweep.model.states import ResourceState
+from sessionsweep.model.states import Outcome, ResourceState
 from sessionsweep.store import operations as op
 
 TIMEOUT = 900_000
@@ -347,8 +347,7 @@ def test_records_are_listed_also_after_the_end(store: Subject) -> None:
 
 
 def test_a_session_may_outlive_any_number_of_processes(store: Subject) -> None:
-    sid = new_session_id(P)
-    store.do(op.CreateSession(sid, MAC, IDLE, LONGEST, WIDTH))
+    sid = store.create()
     for number in range(300):
         location, rid = f"p.web-{number}", new_resource_id()
         assert store.do(op.Register(sid, rid, "s", location, 0, "", True, 1, 10, 1000, 10)).status == "ok"

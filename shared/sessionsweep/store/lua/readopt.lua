@@ -11,6 +11,7 @@ local session = KEYS[1]
 local rid, location, size = ARGV[1], ARGV[2], tonumber(ARGV[3])
 --@include clock
 --@include layout
+--@include places
 --@include books
 --@include queueing
 local prefix = string.sub(session, 1, -23)
@@ -20,11 +21,10 @@ local raw = redis.call('GET', session)
 if not raw or redis.call('HEXISTS', rkey, rid) == 1 then return 0 end
 local h = header(raw)
 local places = lines(redis.call('HGET', rkey, '@'))
-local number = place_number(places, location)
+local number, added = line_for(rkey, places, location)
+if not number then return 0 end
 redis.call('UNLINK', prefix .. 'none')
-if number == 0 then
-  number = #places + 1
-  places[number] = location
+if added then
   redis.call('HSET', rkey, '@', table.concat(places, '\n'))
   redis.call('HSET', prefix .. 'l', location, 1)
 end

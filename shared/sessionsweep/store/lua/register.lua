@@ -23,6 +23,7 @@ local max_resources, max_bytes, max_streams = tonumber(ARGV[8]), tonumber(ARGV[9
 local quota = ARGV[11]
 --@include clock
 --@include layout
+--@include places
 --@include books
 --@include ending
 --@include owing
@@ -52,13 +53,9 @@ else
   if limit then return {limit, {}, 0} end
 end
 
-local number
-for i, place in ipairs(places) do
-  if place == location then number = i end
-end
-if not number then
-  number = #places + 1
-  places[number] = location
+local number, added = line_for(rkey, places, location)
+if not number then return {kind == 's' and 'limit:streams' or 'limit:resources', {}, 0} end
+if added then
   redis.call('HSET', rkey, '@', table.concat(places, '\n')) -- first: a full server refuses here, nothing is made
   redis.call('HSET', prefix .. 'l', location, 1)
 end
