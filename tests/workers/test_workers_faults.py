@@ -110,18 +110,17 @@ def test_redis_killed_and_restarted_loses_nothing(
 
 
 @contextmanager
-def thieves(cluster: Cluster, *queues: str, count: int = 6) -> Iterator[list[str]]:
+def thieves(cluster: Cluster, *queues: str, count: int = 16) -> Iterator[list[str]]:
     """Takes every message of these queues before any worker can: the server serves who has waited longest, and a
     worker asks anew every second."""
     stolen: list[str] = []
-    over = threading.Event()
+    keys = [cluster.queue_key(queue) for queue in queues]
+    end = "enough"
 
     def steal() -> None:
-        with redis.Redis.from_url(cluster.url, decode_responses=True) as client:
-            while not over.is_set():
-                taken = client.brpop([cluster.queue_key(queue) for queue in queues], timeout=3)
-                if taken:
-                    stolen.append(taken[1])
+        with redis.Redis.from_url(cluster.url, decode_responses=True, socket_timeout=None) as client:
+            while (taken := client.brpop(keys, timeout=0)[1]) != end:
+                stolen.append(taken)
 
     threads = [threading.Thread(target=steal) for _ in range(count)]
     for thread in threads:
@@ -129,9 +128,12 @@ def thieves(cluster: Cluster, *queues: str, count: int = 6) -> Iterator[list[str
     try:
         yield stolen
     finally:
-        over.set()
+        cluster.close()  # whoever else sends and takes messages
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                with redis.Redis.from_url(cluster.url) as client:
+                    client.lpush(keys[0], end)
+                thread.join(0.1)
 
 
 def test_with_all_messages_dropped_everything_is_cleaned_within_two_intervals(
@@ -190,7 +192,7 @@ def test_any_number_of_beats_send_each_slot_once(cluster: Cluster, beats: int) -
         return [(line.partition("] sent ")[2], 0.0) for line in lines]
 
     begun, before = time.monotonic(), len(sent())
-    wait_until(lambda: len(sent()) - before >= 30, 20, "30 messages are sent")
+    wait_until(lambda: len(sent()) - before >= 18, 20, "18 messages are sent")
     seconds = time.monotonic() - begun
     # three entries every 0.5 s; a slot sent twice would double that
     assert len(sent()) - before <= 3 * (seconds / 0.5 + 2)
@@ -198,7 +200,7 @@ def test_any_number_of_beats_send_each_slot_once(cluster: Cluster, beats: int) -
     victim.kill()
     count = len(sent())
     wait_until(lambda: len(sent()) > count + 6, 10, "another beat took over")
-    assert broker.llen(cluster.queue_key()) == len(sent())
+    assert broker.llen(cluster.queue_key()) - len(sent()) in (0, 1)  # killed after it sent, before it said so
 
 
 def test_each_message_delivered_up_to_ten_times_changes_nothing(cluster: Cluster) -> None:

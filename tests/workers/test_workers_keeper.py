@@ -14,8 +14,9 @@ from sessionsweep.store import operations as op
 from sessionsweep_workers import names
 from sessionsweep_workers.devstack.ports import free_port
 from sessionsweep_workers.fanout import OUTSTANDING
-from sessionsweep_workers.keeper import PATIENCE, _Pace
+from sessionsweep_workers.keeper import BUDGET, PATIENCE, _next_orphans, _Pace
 from sessionsweep_workers.lane import Lane
+from sessionsweep_workers.passes import PassRecord
 from support.processes import wait_until
 
 pytestmark = pytest.mark.smoke
@@ -104,6 +105,13 @@ def test_looks_grow_rare_while_nothing_helps_and_nudges_are_followed() -> None:
         pace.sent()
         gaps.append(pace._gap)
     assert gaps == [40.0, 40.0, 40.0, 40.0]
+
+
+@pytest.mark.parametrize(
+    ("result", "seconds"), [({}, 5400), ({"confirm_in": 30.0}, 30), ({"more": True, "confirm_in": 30.0}, BUDGET)]
+)
+def test_an_orphan_pass_goes_on_and_is_confirmed_before_the_next(result: dict[str, object], seconds: float) -> None:
+    assert _next_orphans(PassRecord(names.SWEEP_ORPHANS, "a", result=result), 3600) == seconds
 
 
 def test_lost_messages_do_not_follow_one_another_for_ever() -> None:

@@ -214,9 +214,7 @@ class Keeper:
         now = store.execute(op.Facts()).now
         for volume in self._volumes.values():
             run = last.get(f"{names.SWEEP_ORPHANS}:{volume}")
-            confirm = 0.0 if run is None else float(run.result.get("confirm_in", 0))
-            wait = confirm if confirm else interval * LATE
-            if run is None or now - run.at > wait * 1000:
+            if run is None or now - run.at > _next_orphans(run, interval) * 1000:
                 self._work.ask(f"orphans {volume}", partial(self._orphans_here, volume))
 
     def _orphans_here(self, volume: str) -> None:
@@ -251,6 +249,13 @@ class _Pace:
         """A message went out."""
         self._again = time.monotonic() + self._gap
         self._gap = min(self._gap * 2, self._longest)
+
+
+def _next_orphans(last: passes.PassRecord, interval: float) -> float:
+    """Seconds from a volume's last orphan pass to the next that is run here."""
+    if last.result.get("more"):
+        return BUDGET  # the message with the rest was lost, or there was none
+    return float(last.result.get("confirm_in", 0)) or interval * LATE
 
 
 def _add_queue(consumer: Any, name: str) -> None:
