@@ -385,7 +385,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.both(op.Members(user, 0, 2))
 
 
-EXAMPLES = int(os.environ.get("STORE_MACHINE_EXAMPLES", "80"))
+EXAMPLES = int(os.environ.get("STORE_MACHINE_EXAMPLES", "60"))
 
 
 @pytest.mark.timeout(600)  # only a failure takes that long: until its steps are few enough to read

@@ -6,7 +6,7 @@ from sessionsweep.model import books
 from sessionsweep.model.session import FLAG_USER_BOOK, FLAG_USER_QUOTA, Tombstone
 from sessionsweep.model.states import EndReason
 from sessionsweep.store.memory.ending import end, held_until, owe_place, reason_due, take_back_place
-from sessionsweep.store.memory.replies import opened, record_of
+from sessionsweep.store.memory.replies import opened, record_of, unseal
 from sessionsweep.store.memory.state import NOTHING_MORE, STRIPES, More, Partition, Session, State
 from sessionsweep.store.memory.steps import Step, session_step
 from sessionsweep.store.operations import (
@@ -111,38 +111,42 @@ def open_session(state: State, operation: OpenSession) -> Opened:
     stripe.acquire()  # `with` costs twice as much
     try:
         session = state.sessions.get(session_id)
-        if session is None or session.seal[:16] not in operation.macs:
+        if session is None:
+            return _INVALID
+        parts = unseal(session.seal)
+        if parts[0] not in operation.macs:
             return _INVALID
         now = state.clock.now()
         # `reason_due` without its calls
         if (now < session.last + session.idle or now < session.more.keep) and (
             session.max <= 0 or now < session.created + session.max
         ):
-            return _admit(operation, session, now)
+            return _admit(operation, session, now, parts)
     finally:
         stripe.release()
     return _open_due(state, operation)
 
 
-def _admit(operation: OpenSession, session: Session, now: int) -> Opened:
-    """Checks the client, then touches."""
+def _admit(operation: OpenSession, session: Session, now: int, parts: tuple[bytes, bytes, bytes]) -> Opened:
+    """Checks the client, then touches. `parts`: the session's seal, unsealed."""
     status = _OK
     family = operation.family
     if family:
-        at = 16 if family == 4 else 19
-        seen = session.seal[at : at + 3]
-        if seen != operation.fingerprint:
+        seen = parts[1] if family == 4 else parts[2]
+        given = operation.fingerprint
+        if seen != given:
             if seen != UNSEEN:
                 if operation.enforce:
                     return Opened(OpenStatus.REFUSED, now)
                 status = _MISMATCH
-            session.seal = session.seal[:at] + operation.fingerprint + session.seal[at + 3 :]
+            parts = (parts[0], given, parts[2]) if family == 4 else (parts[0], parts[1], given)
+            session.seal = b"".join(parts)
     if operation.touch:
         if now > session.last:
             session.last = now
         if session.requests < MOST_REQUESTS:
             session.requests += 1
-    return opened(status, now, operation.session_id, session)
+    return opened(status, now, operation.session_id, session, parts)
 
 
 @session_step
@@ -157,7 +161,7 @@ def _open_due(state: State, partition: Partition, operation: OpenSession, now: i
     ):
         end(state, partition, operation.session_id, session, now, reason, operation.grace)
         return Opened(OpenStatus.ENDED, now, None, reason)
-    return _admit(operation, session, now)
+    return _admit(operation, session, now, unseal(session.seal))
 
 
 @session_step
