@@ -109,7 +109,7 @@ async def test_a_cancelled_waiter_never_gives_its_reply_to_another(
 ) -> None:
     dice = random.Random(seed)
     node = make_node(idle_timeout=1000)
-    with FaultyProxy(redis_url, seed, lose_reply=0.002) as proxy:
+    with FaultyProxy(redis_url, seed, lose_reply=0.02) as proxy:
         store = AsyncRedisStore(proxy.url, node.settings.namespace, socket_timeout=5, test_clock=True)
         sessions = AsyncSessions(node.settings, store=store)
         made = [node.sessions.create(data={"mark": n}) for n in range(20)]

@@ -151,7 +151,7 @@ def test_never_more_sessions_of_a_user_than_allowed(
         node.sessions.create(user="ana")
 
 
-@pytest.mark.schedules(0.2)
+@pytest.mark.schedules(0.5)
 def test_a_user_who_changes_back_and_forth_keeps_one_place(seed: str, make_node: Callable[..., Node]) -> None:
     node = make_node(max_sessions_per_user=3)
     dice = random.Random(seed)
