@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -48,12 +48,10 @@ def events(app: Any) -> Iterator[list[dict[str, Any]]]:
         with app.connection_for_read() as connection:
             receiver = app.events.Receiver(connection, handlers={"*": seen.append})
             with receiver.consumer_context() as (channel_owner, _, _):
-                ready.set()
                 while not over.is_set():
-                    try:
-                        channel_owner.drain_events(timeout=0.2)
-                    except TimeoutError:
-                        continue
+                    with suppress(TimeoutError):
+                        channel_owner.drain_events(timeout=0.1)
+                    ready.set()  # the first drain subscribes
 
     thread = threading.Thread(target=listen)
     thread.start()
