@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -274,20 +275,28 @@ def test_a_link_swapped_in_by_another_process_while_deleting(tmp_path: Path, ope
     if swapper == 0:
         try:
             while True:
-                try:
+                with contextlib.suppress(OSError):
+                    if level == "file":  # over whatever is there, for the deleter takes our files away
+                        os.symlink(instead, away)
+                        os.rename(away, target)
+                        os.unlink(target)
+                        continue
                     os.rename(target, away)
                     os.symlink(instead, target)
                     os.unlink(target)
                     os.rename(away, target)
-                except OSError:
-                    with contextlib.suppress(OSError):
-                        os.unlink(away) if level == "file" else shutil.rmtree(away)
+                    continue
+                # The deleter or the creator was in between: begin again.
+                with contextlib.suppress(OSError):
+                    os.unlink(away) if level == "file" else shutil.rmtree(away)
         finally:
             os._exit(0)
     tally: Counter[str] = Counter()
     try:
-        rounds = 0
-        while rounds < 3000 and (rounds < 600 or not tally["not-a-folder"] + tally["not-regular"] + tally["gone"]):
+        rounds, deadline = 0, time.monotonic() + 60
+        met = ("not-a-folder", "not-regular", "changed", "ELOOP")
+        while rounds < 500 or not tally["deleted"] or not any(tally[error] for error in met):
+            assert time.monotonic() < deadline, f"the deleter never met the link: {tally}"
             rounds += 1
             for rid in rids:
                 with contextlib.suppress(SessionSweepError):
@@ -299,5 +308,3 @@ def test_a_link_swapped_in_by_another_process_while_deleting(tmp_path: Path, ope
         os.waitpid(swapper, 0)
     assert [canary.read_bytes() for canary in canaries] == [b"canary"] * len(rids)
     assert len(os.listdir(theirs)) == len(rids)
-    assert tally["deleted"] > 0
-    assert tally["not-a-folder"] + tally["not-regular"] > 0, f"the deleter never met the link: {tally}"
