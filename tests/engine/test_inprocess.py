@@ -36,6 +36,36 @@ def test_it_cleans_up_after_sessions_in_memory(tmp_path: Path, namespace: str) -
         sweeper.stop()
 
 
+def test_a_log_out_is_reclaimed_at_once(make_node: Callable[..., Node]) -> None:
+    node = make_node(cleanup_interval=3600)
+    session, _, path = node.session_with_file()
+    sweeper = InProcessSweeper(node.core, node.store)
+    sweeper.ensure()
+    try:
+        with sweeper.round_done:
+            assert sweeper.round_done.wait_for(lambda: sweeper.passes > 0, 20)
+        wait_until(lambda: sweeper.listening, what="it listens for nudges")
+        session.end()
+        wait_until(lambda: not path.exists(), what="the nudge begins a round")
+    finally:
+        sweeper.stop()
+
+
+def test_threads_that_mount_at_once_don_t_refuse_each_other(tmp_path: Path, namespace: str) -> None:
+    sessions = memory(tmp_path, namespace)
+    problems: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: problems.extend(run(sessions.core.mounts.mount(), sessions.store)))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert len(sessions.core.mounts.here()) == 1
+
+
 def test_it_survives_any_exception_and_goes_on(node: Node) -> None:
     sweeper = InProcessSweeper(node.core, node.store)
     calls = []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sessionsweep.errors import StoreError
 from sessionsweep.model.books import imbalance
 from sessionsweep.store import operations as op
 from support.nodes import Node
@@ -225,8 +226,9 @@ def test_an_ephemeral_volumes_debt_closes_with_its_node(make_node: Callable[...,
     pod = make_node("pod", volumes=f"pod={tmp_path}/pod?ephemeral")
     other = make_node("a")
     session, _, _ = pod.session_with_file()
-    pod.upkeep.run_once()
     session.end()
+    assert other.upkeep.run_once().node_gone == 0, "its node has not yet had the time to say that it lives"
+    pod.upkeep.run_once()
     assert other.upkeep.run_once().node_gone == 0
     other.advance(pod.settings.node_timeout + 1)
     assert other.upkeep.run_once().node_gone == 1
@@ -251,3 +253,17 @@ def test_what_lost_writes_broke_is_mended(node: Node) -> None:
     node.advance(10)
     assert node.sweep.run_once().idle == 1
     assert node.sessions.get(unfiled.id) is None
+
+
+def test_one_damaged_record_keeps_no_other_partition_from_its_sweep(make_node: Callable[..., Node]) -> None:
+    node = make_node(partitions=2)
+    victims = []
+    while len({session.id[:2] for session in victims}) < 2 or len(victims) < 6:
+        victims.append(node.sessions.create()[0])
+    broken = next(session for session in victims if session.id.startswith("00"))
+    node.store._send(["SET", node.store.keys.session(broken.id), b"\x01short"], "", False)
+    node.advance(11)
+    with pytest.raises(StoreError):
+        node.sweep.run_once()
+    left = [s for s in victims if s.id.startswith("01") and node.store.execute(op.PeekSession(s.id)).record]
+    assert left == []

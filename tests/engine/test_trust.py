@@ -207,3 +207,28 @@ def test_a_fresh_file_of_an_unknown_session_is_not_even_a_candidate(make_node: C
         node.store._send(["DEL", getattr(node.store.keys, key)(session.id)], "", False)
     assert node.orphans.run_once().candidates == 0
     assert path.exists()
+
+
+def test_a_damaged_time_mark_stops_that_volume_alone(make_node: Callable[..., Node], tmp_path: Path) -> None:
+    node = make_node(volumes=f"one={tmp_path}/one,two={tmp_path}/two")
+    session, _, on_one = node.session_with_file()
+    _, on_two = node.write(session, volume="two")
+    (tmp_path / "one" / ".sessionsweep-state").write_bytes(b"\xff garbage")
+    session.end()
+    assert run_everything(node) == 1
+    assert (on_one.exists(), on_two.exists()) == (True, False)
+    (hold,) = node.holds().values()
+    assert hold.reason == "state-unreadable"
+    (tmp_path / "one" / ".sessionsweep-state").unlink()
+    node.store.execute(op.TableDrop("holds", hold.scope))
+    assert run_everything(node) == 1
+    assert not on_one.exists()
+
+
+def test_a_web_node_opens_a_volume_again_that_was_adopted(make_node: Callable[..., Node]) -> None:
+    web, operator = make_node(), make_node()
+    session, rid, _ = web.session_with_file()
+    operator.mount()
+    operator.core.mounts.here()[0].restamp("0" * 16)
+    session.open_file(rid).close()
+    web.write(session)

@@ -14,6 +14,7 @@ from sessionsweep.engine.reclaim import Reclaim
 from sessionsweep.engine.sweep import Sweep
 from sessionsweep.engine.trust import Trust
 from sessionsweep.engine.upkeep import Upkeep
+from sessionsweep.model.resource import volume_location
 from sessionsweep.store.protocol import Store
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class InProcessSweeper:
 
     def __init__(self, core: Core, store: Store) -> None:
         self._core = core
+        self._store = store
         trust = Trust(core, store)
         self._sweep = Sweep(core, store, trust)
         self._reclaim = Reclaim(core, store, trust)
@@ -40,6 +42,7 @@ class InProcessSweeper:
         self._pid = 0
         self.passes = 0  # whole rounds so far
         self.round_done = threading.Condition()
+        self.listening = False  # for nudges of this node's volumes
 
     def ensure(self) -> None:
         """Starts the thread in this process if it doesn't run here: threads don't survive a fork."""
@@ -84,12 +87,26 @@ class InProcessSweeper:
             self.passes += 1
             self.round_done.notify_all()
 
+    def _listen(self) -> None:
+        """Wakes the sweeper when something becomes due: a log-out is reclaimed at once, not an interval later."""
+        locations = [volume_location(volume.id) for volume in self._core.mounts.here()]
+        for nudge in self._store.nudges(locations, 1.0):
+            self.listening = True
+            if self._stop.is_set():
+                return
+            if nudge:
+                self._wake.set()
+
     def _loop(self) -> None:
         next_orphans = 0.0
+        listener: threading.Thread | None = None
         while not self._stop.is_set():
             due = time.monotonic() >= next_orphans
             if due:
                 next_orphans = time.monotonic() + self._core.settings.orphan_interval
             self._wake.clear()
             self.run_once(orphans=due)
+            if self._core.mounts.here() and (listener is None or not listener.is_alive()):
+                listener = threading.Thread(target=self._listen, name="sessionsweep-nudges", daemon=True)
+                listener.start()
             self._wake.wait(min(self._core.settings.cleanup_interval, 3600))

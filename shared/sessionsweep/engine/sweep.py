@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
+from functools import partial
 
 from sessionsweep.deployment import Core
 from sessionsweep.engine.pace import Pace
 from sessionsweep.engine.results import SweepResult
 from sessionsweep.engine.trust import Trust
-from sessionsweep.errors import OutcomeUnknownError
+from sessionsweep.errors import OutcomeUnknownError, StoreError, StoreUnavailableError
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from sessionsweep.store.keys import partition_name
@@ -42,19 +44,28 @@ class Sweep:
         result, pace = SweepResult(), Pace(budget, effort, stop)
         observe = self._core.settings.mode == "observe"
         facts = self._trust.watch_server()
+        failed: StoreError | None = None
         for number in range(self._partitions()):
             partition = partition_name(number)
-            self._wheel(partition, now or facts.now, observe, result, pace)
+            parts: list[Callable[[], None]] = [
+                partial(self._wheel, partition, now or facts.now, observe, result, pace),
+                partial(self._outbox, partition, result, pace),
+            ]
             if not observe:
-                self._intents(partition, now, result, pace)
-            while released := run(drain(partition), self._store):
-                result.released += released
-                if not pace.next():
-                    break
+                parts.append(partial(self._intents, partition, now, result, pace))
+            for part in parts:
+                try:
+                    part()
+                except StoreUnavailableError as error:
+                    # one damaged record must not keep the other parts and partitions from their turn
+                    log.warning("a part of the sweep failed in partition %s: %s", partition, error)
+                    failed = failed or error
             if result.more:
                 break
         self._store.execute(op.SetMeta({"last_sweep": str(facts.now)}, raise_only=True))
         result.seconds = pace.seconds
+        if failed is not None:
+            raise failed
         return result
 
     def _partitions(self) -> int:
@@ -87,6 +98,12 @@ class Sweep:
                 return
             if not pace.next():
                 result.more = True
+                return
+
+    def _outbox(self, partition: str, result: SweepResult, pace: Pace) -> None:
+        while released := run(drain(partition), self._store):
+            result.released += released
+            if not pace.next():
                 return
 
     def _intents(self, partition: str, bound: int, result: SweepResult, pace: Pace) -> None:

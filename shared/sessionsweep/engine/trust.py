@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 from sessionsweep.deployment import Core
 from sessionsweep.errors import HeldError, VolumeUntrustedError
@@ -62,7 +63,11 @@ class Trust:
             self._hold(mount_scope(self._core.settings.node, volume.name), problem.reason, str(problem))
         # before the store's mark, which is raised first: read the other way round, a mark that another worker raises in
         # between (or while this process is paused) looks like a roll-back and stops everything
-        seen = volume.high_water() or 0
+        try:
+            seen = volume.high_water() or 0
+        except VolumeUntrustedError as problem:
+            text = f"{problem} When it is mended or removed: sessionsweep holds lift {volume_scope(volume.id)}"
+            self._hold(volume_scope(volume.id), "state-unreadable", text)
         meta = self._store.execute(op.Meta())
         if meta.get("deployment") != volume.deployment_id:
             known = meta.get("deployment")
@@ -150,6 +155,6 @@ class Trust:
         self._store.execute(op.TablePut("holds", IDLE, hold.encode()))
         log.warning("idle ends held", extra={"reason": reason, "seconds": duration / 1000})
 
-    def _hold(self, scope: str, reason: str, text: str) -> None:
+    def _hold(self, scope: str, reason: str, text: str) -> NoReturn:
         run(put_hold(scope, reason, text, self._core.settings.node), self._store)
         raise HeldError(text)

@@ -99,7 +99,10 @@ class Upkeep:
             elif now - about["at"] > NODE_MEMORY:
                 self._store.execute(op.TableDrop("n", name))
         for volume_id, row in self._store.execute(op.Table("vols")).items():
-            if _object(row).get("ephemeral") is True and volume_id not in alive:
+            about = _object(row)
+            mounted = about.get("at")
+            fresh = isinstance(mounted, int) and now - mounted <= ms(self._core.settings.node_timeout)
+            if about.get("ephemeral") is True and volume_id not in alive and not fresh:
                 for partition in self._partitions():
                     result.node_gone += self._close(partition, volume_location(volume_id), owed_only=True)
 

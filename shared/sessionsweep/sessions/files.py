@@ -137,7 +137,7 @@ def adopt(
     try:
         true_size = yield from work(partial(volume.adopt, session.session_id, resource_id, source, limit=size))
         yield from commit(core, session, resource_id, true_size)
-    except BaseException:
+    except Exception:
         yield from abandon(session.session_id, resource_id)
         raise
     return resource_id

@@ -27,6 +27,8 @@ from sessionsweep.volumes.volume import Volume
 
 log = logging.getLogger(__name__)
 
+MOUNT_PATIENCE = 30  # seconds
+
 
 class Mounts:
     """This process's opened volumes, by id. Opened on first need; a volume that could not be is tried again."""
@@ -35,7 +37,7 @@ class Mounts:
         self.node = node
         self.specs = tuple(specs)
         self._volumes: dict[str, Volume] = {}  # by name
-        self._lock = threading.Lock()
+        self._mounting = threading.Lock()
         self.exclusive = False  # memory://: this process alone may use its volumes
 
     def here(self) -> list[Volume]:
@@ -55,20 +57,28 @@ class Mounts:
 
     def forget(self, name: str) -> None:
         """Closes one, so that the next `mount` opens it again (its root changed underneath)."""
-        self._volumes.pop(name, None)
+        volume = self._volumes.pop(name, None)
+        if volume is not None and self.exclusive:
+            volume.exclusive().release()
 
     def mount(self) -> Flow[list[VolumeError]]:
         """Opens every volume that isn't open, by the rules above; answers what went wrong with the others."""
         problems: list[VolumeError] = []
-        for spec in self.missing():
-            try:
-                volume = yield from self._mount_one(spec)
-            except VolumeError as problem:
-                log.warning("volume not mounted", extra={"volume": spec.name, "problem": str(problem)})
-                problems.append(problem)
-            else:
-                with self._lock:
-                    self._volumes[spec.name] = volume
+        if not self.missing():
+            return problems
+        # one thread at a time: two would make two markers' worth of work, or refuse each other an exclusive volume.
+        # Taken as work, so that an event loop waits in a thread and not in itself.
+        if not (yield from work(partial(self._mounting.acquire, timeout=MOUNT_PATIENCE))):
+            return [VolumeError(f"another thread has been mounting volumes for {MOUNT_PATIENCE} s; is a disk hanging?")]
+        try:
+            for spec in self.missing():
+                try:
+                    self._volumes[spec.name] = yield from self._mount_one(spec)
+                except VolumeError as problem:
+                    log.warning("volume not mounted", extra={"volume": spec.name, "problem": str(problem)})
+                    problems.append(problem)
+        finally:
+            self._mounting.release()
         return problems
 
     def for_new_files(self, name: str | None) -> Flow[Volume]:
@@ -82,7 +92,7 @@ class Mounts:
                 "no volume is configured: set SESSIONSWEEP_VOLUMES=name=/path"
             )
         wanted = name or self.specs[0].name
-        if wanted not in self._volumes:
+        if wanted not in self._volumes or not (yield from self._is_there(wanted)):
             problems = yield from self.mount()
             if wanted not in self._volumes:
                 if problems:
@@ -96,15 +106,25 @@ class Mounts:
         Raises:
             VolumeNotHereError: this node doesn't mount it; names the nodes that do.
         """
-        if self.at(location) is None and self.missing():
-            yield from self.mount()
         volume = self.at(location)
+        if volume is None or not (yield from self._is_there(volume.name)):
+            yield from self.mount()
+            volume = self.at(location)
         if volume is None:
             volume_id = location.removeprefix("v.")
             mounts = yield from ask(op.Table("mounts"))
             nodes = sorted({row.split("/")[0] for row, known in mounts.items() if known == volume_id})
             raise VolumeNotHereError(volume_id, nodes)
         return volume
+
+    def _is_there(self, name: str) -> Flow[bool]:
+        """Whether an open volume still lies under its path; if not (unmounted, adopted anew) it is opened again."""
+        try:
+            yield from work(self._volumes[name].verify)
+        except VolumeUntrustedError:
+            self.forget(name)
+            return False
+        return True
 
     def _mount_one(self, spec: VolumeSpec) -> Flow[Volume]:
         row = f"{self.node}/{spec.name}"
@@ -131,7 +151,9 @@ class Mounts:
                 yield from ask(op.SetMeta({"deployment": marker.deployment_id}, only_new=True))
         if self.exclusive and marker is None:
             yield from work(volume.exclusive)
-        about = json.dumps({"name": spec.name, "ephemeral": spec.ephemeral})
+        # since when: an ephemeral volume counts as gone only when its node had the time to say that it lives
+        now = (yield from ask(op.Facts())).now
+        about = json.dumps({"name": spec.name, "ephemeral": spec.ephemeral, "at": now})
         yield from ask(op.TablePut("vols", volume.id, about))
         yield from ask(op.TablePut("mounts", row, volume.id))
         yield from ask(op.TableDrop("holds", mount_scope(self.node, spec.name)))

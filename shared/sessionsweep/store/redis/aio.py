@@ -34,7 +34,6 @@ class AsyncRedisStore:
         self._latest: tuple[asyncio.AbstractEventLoop, Link, int] | None = None
         self._pid = os.getpid()
         self._closed = False
-        self._shas: dict[str, str] = {}
 
     async def execute(self, operation: Operation[R]) -> R:
         """Carries one out; see AsyncStore.execute."""
@@ -100,7 +99,4 @@ class AsyncRedisStore:
         return link
 
     def _sha(self, name: str) -> str:
-        sha = self._shas.get(name)
-        if sha is None:
-            sha = self._shas[name] = scripts.load(name, self._clock).sha
-        return sha
+        return scripts.shas(self._clock)[name]

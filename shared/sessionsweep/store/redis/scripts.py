@@ -47,6 +47,12 @@ def load(name: str, test_clock: str | None = None) -> Script:
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
+@functools.cache
+def shas(test_clock: str | None = None) -> dict[str, str]:
+    """Every script's SHA-1. All are read at once: an upgrade under a running process must not mix two releases."""
+    return {name: load(name, test_clock).sha for name in names()}
+
+
 def names() -> list[str]:
     """All scripts, by name."""
     return sorted(entry.name.removesuffix(".lua") for entry in _ROOT.iterdir() if entry.name.endswith(".lua"))

@@ -39,7 +39,6 @@ class RedisStore:
         self._socket_timeout = socket_timeout
         self._connections = Connections(url, socket_timeout=socket_timeout)
         self._clock = namespace if test_clock else None
-        self._shas: dict[str, str] = {}
 
     def execute(self, operation: Operation[R]) -> R:
         """Carries one out; see Store.execute."""
@@ -103,10 +102,7 @@ class RedisStore:
         self._send([verb, f"{self._clock}:test:{name}", value], "", False)
 
     def _sha(self, name: str) -> str:
-        sha = self._shas.get(name)
-        if sha is None:
-            sha = self._shas[name] = scripts.load(name, self._clock).sha
-        return sha
+        return scripts.shas(self._clock)[name]
 
     def _send(self, words: list[Any], script: str, repeatable: bool) -> Any:
         return self._exchange(pack(words), script, repeatable)
