@@ -118,8 +118,8 @@ def sweep_orphans(
             self.resend(names.volume_queue(volume), volume=volume, dry_run=dry_run, request_id=request_id)
         return result
     with recorded(context, self.name, request_id) as about:
+        run(context.core.mounts.mount(), context.store)  # before others are told: what is mounted here isn't theirs
         others = fanout.orphans(self, context, dry_run, request_id)
-        run(context.core.mounts.mount(), context.store)
         here = [mounted.id for mounted in context.core.mounts.here()]
         results = {mine: _orphans_on(self, mine, dry_run, None, BUDGET / len(here)) for mine in here}
         going_on = [mine for mine, result in results.items() if result.get("more")]
