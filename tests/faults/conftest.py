@@ -11,7 +11,7 @@ import pytest
 
 from faults.world import Nursery
 
-SCHEDULES = int(os.environ.get("FAULT_SCHEDULES", "10"))
+SCHEDULES = int(os.environ.get("FAULT_SCHEDULES", "5"))
 SEED = os.environ.get("FAULT_SEED")
 RUN = os.environ.get("FAULT_RUN", "1")  # another word, other schedules
 
