@@ -232,3 +232,18 @@ def test_a_web_node_opens_a_volume_again_that_was_adopted(make_node: Callable[..
     operator.core.mounts.here()[0].restamp("0" * 16)
     session.open_file(rid).close()
     web.write(session)
+
+
+def test_a_copied_disk_is_not_mounted_beside_its_original(make_node: Callable[..., Node], tmp_path: Path) -> None:
+    node = make_node(volumes=f"one={tmp_path}/one,two={tmp_path}/two")
+    session, _, path = node.session_with_file()
+    shutil.rmtree(tmp_path / "two")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    again = make_node(volumes=f"one={tmp_path}/one,two={tmp_path}/two")
+    (problem,) = again.mount()
+    assert isinstance(problem, VolumeUntrustedError)
+    assert problem.reason == "twice-mounted"
+    session.end()
+    assert run_everything(again) == 1
+    assert not path.exists()
+    assert (tmp_path / "two" / path.relative_to(tmp_path / "one")).exists(), "the copy is nobody's to touch"

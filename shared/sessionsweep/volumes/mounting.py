@@ -73,7 +73,8 @@ class Mounts:
         try:
             for spec in self.missing():
                 try:
-                    self._volumes[spec.name] = yield from self._mount_one(spec)
+                    volume = yield from self._mount_one(spec)
+                    self._volumes[spec.name] = volume
                 except VolumeError as problem:
                     log.warning("volume not mounted", extra={"volume": spec.name, "problem": str(problem)})
                     problems.append(problem)
@@ -149,6 +150,12 @@ class Mounts:
                 yield from work(volume.exclusive)
                 # sole ownership is proven by the lock: the memory of this process may take the marker's id
                 yield from ask(op.SetMeta({"deployment": marker.deployment_id}, only_new=True))
+        twin = self.at(volume_location(volume.id))
+        if twin is not None:
+            # a copied disk: a file that lies on one of them would be called gone on the other
+            text = f"{spec.path} and {twin.root} carry the same volume id {volume.id}: one is a copy; unmount it"
+            yield from put_hold(mount_scope(self.node, spec.name), "twice-mounted", text, self.node)
+            raise VolumeUntrustedError("twice-mounted", text)
         if self.exclusive and marker is None:
             yield from work(volume.exclusive)
         # since when: an ephemeral volume counts as gone only when its node had the time to say that it lives
