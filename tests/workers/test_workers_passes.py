@@ -14,7 +14,7 @@ from sessionsweep import Settings
 from sessionsweep.store import operations as op
 from sessionsweep_workers import fanout, names, passes, tasks
 from sessionsweep_workers.application import build
-from sessionsweep_workers.context import current
+from sessionsweep_workers.context import configure, current
 
 
 @pytest.fixture
@@ -146,6 +146,17 @@ def test_orphan_passes_go_to_volumes_of_living_nodes_only(
     found = passes.read(current(app).store, "r2")
     assert found is not None
     assert found["state"] == "running"  # its part hasn't begun
+
+
+def test_a_process_that_has_mounted_nothing_yet_sends_its_own_volumes_nowhere(
+    app: Celery, sent: Callable[..., list[dict[str, Any]]]
+) -> None:
+    app.tasks[names.RECLAIM]()  # mounts
+    [volume] = [mounted.id for mounted in current(app).core.mounts.here()]
+    heart(app, "a", volume)
+    configure(app, current(app).settings)  # as in a fresh process of the pool
+    assert "sent" not in app.tasks[names.SWEEP_ORPHANS]()
+    assert sent(names.volume_queue(volume)) == []
 
 
 def test_a_run_is_failed_when_a_part_is(app: Celery) -> None:
