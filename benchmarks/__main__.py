@@ -93,10 +93,16 @@ def _benchmark(name: str) -> Benchmark:
 
 
 def _write(path: Path, rows: list[Row], failed: dict[str, str], machine: dict[str, object]) -> None:
+    """The figures of this run, beside those of the benchmarks that it left out, each with its own circumstances."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    known: dict[str, object] = {"machine": machine, "failed": failed}
-    known["rows"] = [{**asdict(row), "goal": str(row.goal), "verdict": row.verdict} for row in rows]
-    path.write_text(json.dumps(known, indent=1) + "\n")
+    known = json.loads(path.read_text()) if path.exists() else {}
+    measured = {row.id for row in rows}
+    kept = [row for row in known.get("rows", []) if row["id"] not in measured]
+    fresh = [{**asdict(row), "goal": str(row.goal), "verdict": row.verdict} for row in rows]
+    runs = {name: run for name, run in known.get("runs", {}).items() if name in {row["id"] for row in kept}}
+    everything = sorted(kept + fresh, key=lambda row: int(row["id"][1:]))
+    answer = {"rows": everything, "runs": runs | dict.fromkeys(sorted(measured), machine), "failed": failed}
+    path.write_text(json.dumps(answer, indent=1, ensure_ascii=False) + "\n")
 
 
 def _arguments() -> argparse.Namespace:

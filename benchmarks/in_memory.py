@@ -101,6 +101,7 @@ def _bytes_each(count: int) -> float:
     ours, theirs = context.Pipe()
     child = context.Process(target=_grow, args=(theirs, count), daemon=True)
     child.start()
+    theirs.close()
     try:
         if not ours.poll(300):
             raise TimeoutError("the process that fills a store didn't answer within 300 s")

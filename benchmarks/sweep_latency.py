@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from multiprocessing import get_context
@@ -30,11 +31,13 @@ def latency_under_sweep(scale: Scale) -> list[Row]:
         ours, theirs = context.Pipe()
         observer = context.Process(target=_observe, args=(theirs, d.server.url, tokens), daemon=True)
         observer.start()
+        theirs.close()  # so that an observer that dies ends the wait for it
         try:
             ours.recv()
             p99, rate = _windows(d, ours, window, rounds)
         finally:
-            ours.send(None)
+            with contextlib.suppress(OSError):
+                ours.send(None)
             observer.join(10)
             if observer.is_alive():
                 observer.kill()
