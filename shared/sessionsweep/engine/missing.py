@@ -68,7 +68,7 @@ def _check(
     attempts = tuple(op.Attempt(record.resource_id, Outcome.GONE) for record in gone)
     settled = store.execute(op.Settle(session_id, location, attempts, retention=core.retention, own=True))
     result.missing += settled.counted
-    log.warning("records without bytes closed", extra={"session": session_id, "count": settled.counted})
+    log.warning("session %s: %s records without bytes are closed as gone", session_id, settled.counted)
 
 
 def _is_absent(volume: Volume, session_id: str, resource_id: str) -> bool:

@@ -86,7 +86,7 @@ class Orphans:
                 self._volume(volume, name, token, result, pace)
             except HeldError as held:
                 result.held.append(volume_location(volume.id))
-                log.warning("orphan pass held", extra={"volume": volume.name, "why": str(held)})
+                log.warning("the orphan pass on volume %s is held: %s", volume.name, held)
             finally:
                 self._store.execute(op.DropLease(name, token))
         result.seconds = pace.seconds
@@ -151,7 +151,7 @@ class Orphans:
             again = op.Readopt(found.session_id, found.resource_id, volume_location(volume.id), found.size)
             if self._store.execute(again):
                 result.readopted += 1
-                log.warning("registered again", extra={"session": found.session_id, "resource": found.resource_id})
+                log.warning("registered again, of live session %s: %s", found.session_id, found.resource_id)
 
     def _old_enough(self, found: Sighting) -> bool:
         # this node's clock against the times this node wrote: their difference is right however wrong both are
@@ -194,7 +194,7 @@ class Orphans:
             if removal.outcome is Outcome.DELETED:
                 destroyed += 1
                 freed += found.size
-                log.warning("orphan destroyed", extra={"session": found.session_id, "resource": found.resource_id})
+                log.warning("orphan of session %s destroyed: %s", found.session_id, found.resource_id)
         done = tuple(_name(found) for found in files)
         ttl = self._sighting_ttl
         self._store.execute(op.Sight(partition, permit.volume.id, permit.run_id, (), 0, 0, ttl, forget=done))

@@ -58,7 +58,7 @@ class Reclaim:
                 permit = self._trust.permit(volume)
             except HeldError as held:
                 result.held.append(location)
-                log.warning("reclaim held", extra={"location": location, "why": str(held)})
+                log.warning("reclaim at %s is held: %s", location, held)
                 continue
             for number in range(partitions):
                 self._drain(partition_name(number), location, permit, now, result, pace)
@@ -74,7 +74,7 @@ class Reclaim:
             depth = next((q for q in self._store.execute(op.Queues(partition)) if q.location == location), None)
             if depth is not None and depth.entries:
                 result.would_delete += depth.entries
-                log.info("would reclaim", extra={"location": location, "sessions": depth.entries})
+                log.info("would reclaim at %s what %s sessions left", location, depth.entries)
             return
         while True:
             lease_id = secrets.token_hex(8)
@@ -88,7 +88,7 @@ class Reclaim:
                 # a worker that was paused past its lease, or whose server was replaced, stops here
                 held = self._store.execute(op.LeaseHeld(partition, location, lease_id))
                 if not held or not self._trust.still(permit):
-                    log.warning("lease lost", extra={"location": location, "lease": lease_id})
+                    log.warning("the lease at %s is lost: %s", location, lease_id)
                     result.more = True
                     return
                 self._destroy(permit.volume, location, part, result)
@@ -121,8 +121,10 @@ class Reclaim:
                 attempt = op.Attempt(removal.resource_id, Outcome.FAILED, delay, removal.error)
                 result.failed += 1
                 log.warning(
-                    "could not delete",
-                    extra={"session": removal.session_id, "resource": removal.resource_id, "error": removal.error},
+                    "could not delete, of session %s, %s: %s",
+                    removal.session_id,
+                    removal.resource_id,
+                    removal.error,
                 )
             attempts.setdefault(removal.session_id, []).append(attempt)
         operations = [
@@ -132,7 +134,7 @@ class Reclaim:
         for operation, answer in zip(operations, self._store.execute_many(operations), strict=True):
             if isinstance(answer, Exception):
                 # not acknowledged: the lease runs out and the next worker finds the file gone
-                log.warning("not acknowledged", extra={"session": operation.session_id, "error": str(answer)})
+                log.warning("not acknowledged for session %s: %s", operation.session_id, answer)
                 continue
             result.dead += len(answer.dead)
             result.bytes += answer.size

@@ -82,7 +82,7 @@ class Sweep:
                 swept = self._store.execute(step)
             except OutcomeUnknownError:
                 # done or not, the wheel says what remains
-                log.warning("a sweep step's answer was lost", extra={"partition": partition})
+                log.warning("a sweep step's answer was lost: partition %s", partition)
                 swept = op.Swept(0, 0, 0, 0, True, 0)
             result.idle += swept.idle
             result.expired += swept.expired
@@ -92,7 +92,7 @@ class Sweep:
             result.idle_held_until = max(result.idle_held_until, swept.held_until)
             for told in swept.would:
                 session_id, reason = told.split()
-                log.info("would end", extra={"session": session_id, "reason": reason})
+                log.info("would end session %s: %s", session_id, reason)
             result.would_end += len(swept.would)
             if not swept.more:
                 return

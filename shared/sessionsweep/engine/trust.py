@@ -113,7 +113,7 @@ class Trust:
             except HeldError:
                 continue
             except (OSError, VolumeUntrustedError) as error:
-                log.warning("no time mark", extra={"volume": volume.name, "error": str(error)})
+                log.warning("no time mark on volume %s: %s", volume.name, error)
 
     def watch_server(self) -> op.ServerFacts:
         """Notes a restarted server or a jumping clock: idle ends and orphan destruction stop for HOLD."""
@@ -153,7 +153,7 @@ class Trust:
         )
         hold = Hold(IDLE, reason, text, facts.now, self._core.settings.node, facts.now + duration)
         self._store.execute(op.TablePut("holds", IDLE, hold.encode()))
-        log.warning("idle ends held", extra={"reason": reason, "seconds": duration / 1000})
+        log.warning("idle ends are held (%s) for %s s", reason, duration / 1000)
 
     def _hold(self, scope: str, reason: str, text: str) -> NoReturn:
         run(put_hold(scope, reason, text, self._core.settings.node), self._store)

@@ -88,7 +88,7 @@ class Upkeep:
             about = _object(row)
             if not isinstance(about.get("at"), int) or not isinstance(about.get("volumes"), dict):
                 # that node may live and mount anything: until it has had its time to say so, none counts as gone
-                log.warning("a node's row can't be read", extra={"node_name": name, "row": row[:200]})
+                log.warning("the row of node %r can't be read: %r", name, row[:200])
                 unknown = {"at": now, "volumes": {}, "unknown": True}
                 self._store.execute(op.TablePut("n", name, json.dumps(unknown)))
                 return
@@ -134,7 +134,7 @@ class Upkeep:
                 for repair, answer in zip(repairs, self._store.execute_many(repairs), strict=True):
                     if not isinstance(answer, StoreError) and answer.what:
                         mended += 1
-                        log.warning("mended", extra={"session": repair.session_id, "what": answer.what})
+                        log.warning("mended session %s: %s", repair.session_id, answer.what)
                 self._store.execute(op.TablePut("mend", partition, str(cursor)))
         finally:
             self._store.execute(op.DropLease("mend", token))

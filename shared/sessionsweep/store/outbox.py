@@ -15,7 +15,7 @@ def drain(partition: str, limit: int = 100) -> Flow[int]:
     entries = yield from ask(op.OutboxRead(partition, limit))
     for entry in entries:
         if entry.book not in ("user", "total"):
-            log.warning("an entry of the outbox can't be read and is dropped", extra={"entry": entry.raw[:200]})
+            log.warning("an entry of the outbox can't be read and is dropped: %r", entry.raw[:200])
             continue
         user = entry.user if entry.book == "user" else None
         yield from ask(op.GiveBack(user, entry.session_id, entry.resource_id))

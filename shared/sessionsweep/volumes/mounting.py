@@ -76,7 +76,7 @@ class Mounts:
                     volume = yield from self._mount_one(spec)
                     self._volumes[spec.name] = volume
                 except VolumeError as problem:
-                    log.warning("volume not mounted", extra={"volume": spec.name, "problem": str(problem)})
+                    log.warning("volume %s is not mounted: %s", spec.name, problem)
                     problems.append(problem)
         finally:
             self._mounting.release()
@@ -178,5 +178,5 @@ def put_hold(scope: str, reason: str, text: str, node: str = "") -> Flow[bool]:
     hold = Hold(scope, reason, text, facts.now, node)
     new = yield from ask(op.TablePut("holds", scope, hold.encode(), only_new=True))
     if new:
-        log.error("destruction stopped", extra={"scope": scope, "reason": reason, "text": text})
+        log.error("destruction stopped on %s (%s): %s", scope, reason, text)
     return new
