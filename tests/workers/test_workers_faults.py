@@ -172,7 +172,7 @@ def test_no_beat_raises_an_alarm_and_everything_is_cleaned(cluster: Cluster) -> 
     wait_gone(paths)
     wait_settled(sessions)
     wait_until(lambda: "beat" in sessions.store.execute(op.Table("alarms")), what="the alarm is raised")
-    worker.wait_for_log("No beat was seen")
+    worker.wait_for_log("No beat was ever seen")
     cluster.beat()
     wait_until(lambda: not sessions.store.execute(op.Table("alarms")), what="the alarm is cleared")
     worker.wait_for_log("beat is back")

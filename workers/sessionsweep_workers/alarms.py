@@ -39,8 +39,8 @@ class BeatAlarm:
             self._raised = False
 
     def _raise(self, now: int, beat_seen: int) -> None:
-        seen = f"for {(now - beat_seen) / 1000:.1f} s" if beat_seen else "ever"
-        text = f"No beat was seen {seen}: workers sweep by themselves, but later. Start one: celery beat"
+        seen = f"No beat was seen for {(now - beat_seen) / 1000:.1f} s" if beat_seen else "No beat was ever seen"
+        text = f"{seen}: workers sweep by themselves, but later. Start one: celery beat"
         alarm = Hold(BEAT, "beat-missing", text, now, self._context.settings.node)
         new = self._context.store.execute(op.TablePut(TABLE, BEAT, alarm.encode(), only_new=True))
         self._raised = True
