@@ -272,6 +272,17 @@ def test_taking_back_a_keep_alive_files_the_session_earlier(store: Subject) -> N
     assert store.sweep().idle == 1
 
 
+def test_a_shorter_keep_alive_files_the_session_earlier(store: Subject) -> None:
+    sid = store.create()
+    store.do(op.Defer(sid, "job-1", HOUR // 2, width=WIDTH))
+    store.advance(IDLE)
+    store.sweep()
+    store.do(op.Defer(sid, "job-1", 60_000, width=WIDTH))
+    assert store.record(sid).filed == T0 + IDLE + 60_000
+    store.advance(60_000)
+    assert store.sweep().idle == 1
+
+
 def test_a_due_or_ended_session_is_not_kept_alive(store: Subject) -> None:
     sid = store.create()
     store.advance(IDLE)

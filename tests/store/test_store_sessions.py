@@ -301,8 +301,18 @@ def test_extending_counts_as_activity_and_sets_the_timeouts(store: Subject) -> N
     assert (store.record(sid).idle, store.record(sid).max) == (2 * IDLE, 0)
 
 
-def test_extending_files_again_only_when_it_is_due_in_an_earlier_slot(store: Subject) -> None:
+def test_extending_never_moves_activity_backwards(store: Subject) -> None:
     sid = store.create()
+    store.advance(5000)
+    store.open(sid)
+    store.advance(-3000)
+    store.do(op.ExtendSession(sid))
+    store.do(op.RotateSession(sid, (MAC,), NEW_MAC))
+    assert store.record(sid).last_activity == T0 + 5000
+
+
+def test_extending_files_again_only_when_it_is_due_in_an_earlier_slot(store: Subject) -> None:
+    sid = store.create(idle=IDLE - 1)  # due before its slot's end
     filed = store.record(sid).filed
     for _ in range(3):
         store.do(op.ExtendSession(sid, width=WIDTH))

@@ -103,6 +103,17 @@ def test_a_sweep_ends_each_session_once(store: Subject) -> None:
     assert store.books()["ended"] == 1
 
 
+def test_an_entry_of_another_slot_is_dropped_although_its_session_lives(store: Subject) -> None:
+    sid = store.create()
+    store.do(op.ExtendSession(sid, idle=60_000, width=WIDTH))
+    store.do(op.ExtendSession(sid, idle=2 * IDLE, width=WIDTH))
+    assert store.wheel() == [sid, sid]
+    store.advance(IDLE)
+    steps = store.sweep_all()
+    assert (sum(step.refiled for step in steps), sum(step.stale for step in steps)) == (1, 1)
+    assert store.wheel() == [sid]
+
+
 # --- holds ----------------------------------------------------------------------------------------------------
 
 
