@@ -247,3 +247,15 @@ def test_a_copied_disk_is_not_mounted_beside_its_original(make_node: Callable[..
     assert run_everything(again) == 1
     assert not path.exists()
     assert (tmp_path / "two" / path.relative_to(tmp_path / "one")).exists(), "the copy is nobody's to touch"
+
+
+def test_the_first_client_after_a_restart_is_let_in_before_any_pass_has_run(
+    own_server: Callable[..., EmbeddedServer], make_node: Callable[..., Node], tmp_path: Path
+) -> None:
+    server = own_server(data_dir=tmp_path / "redis")
+    node = make_node(url=server.url, hold=10)
+    session, token = node.sessions.create()
+    node.advance(12)  # idle by what the server remembers; a later touch may have been lost
+    server.kill()
+    server.restart()
+    assert node.sessions.open(token).id == session.id

@@ -64,7 +64,7 @@ for what in pairs(mine) do
     end
   end
 end
-if raw then
+if raw and next(mine) then -- a token that defers nothing changes nothing
   h.keep = session_till
   local idle_end, old_end = dies(h)
   local due = math.min(idle_end, old_end)
@@ -72,7 +72,7 @@ if raw then
   redis.call('SETRANGE', session, 34, struct.pack('>I6I6', h.filed, h.keep))
   -- the end must look for the keep-alive field as well as for resources
   redis.call('SETRANGE', session, 1, string.char(bit.bor(h.flags, OWNS)))
-else
+elseif not raw then
   -- the job outlived its session: what it deferred is due when the last job lets go
   local due = math.max(tonumber(buried), session_till)
   redis.call('HSET', prefix .. 't:' .. sid, 'due', string.format('%.0f', due))

@@ -44,11 +44,14 @@ def undefer(state: State, partition: Partition, operation: Undefer, now: int) ->
     if session is None and grave is None:
         return False
     if holdings is None:
+        if session is not None:  # keeps nothing alive: looked at in its true slot
+            file_earlier(partition, session_id, session, operation.width)
         return True
     changed, in_force = _take_back(holdings, operation.token, now)
     _set_pins(holdings, changed)
     if session is not None:
-        _set_keep_alive(partition, session_id, session, holdings, operation.width)
+        if changed:  # a token that defers nothing changes nothing
+            _set_keep_alive(partition, session_id, session, holdings, operation.width)
     elif grave is not None:
         grave.due = max(grave.base, _latest(holdings, KEEP_ALIVE))
         if in_force:

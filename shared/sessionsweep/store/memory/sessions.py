@@ -75,6 +75,8 @@ def _new_session(state: State, partition: Partition, operation: CreateSession, n
     if operation.alias:
         partition.aliases[operation.alias] = operation.session_id
     partition.counters[books.CREATED] += 1
+    # the partition's first session: from here on a changed run is noticed, by whoever comes first
+    partition.run_id = partition.run_id or state.run_id
     return session
 
 
