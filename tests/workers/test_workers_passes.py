@@ -148,6 +148,13 @@ def test_orphan_passes_go_to_volumes_of_living_nodes_only(
     assert found["state"] == "running"  # its part hasn't begun
 
 
+def test_upkeep_keeps_naming_the_queues_that_a_worker_consumes(app: Celery) -> None:
+    upkeep, store = current(app).upkeep, current(app).store
+    upkeep.beat_heart([names.volume_queue("1" * 16)])
+    upkeep.run_once()  # beats too: without queues, other nodes would send this one nothing for a while
+    assert fanout.listened(store) == {"1" * 16}
+
+
 def test_a_process_that_has_mounted_nothing_yet_sends_its_own_volumes_nowhere(
     app: Celery, sent: Callable[..., list[dict[str, Any]]]
 ) -> None:

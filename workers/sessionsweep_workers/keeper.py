@@ -120,12 +120,8 @@ class Keeper:
         self.context.upkeep.beat_heart(queues)
         if time.monotonic() >= self._next_upkeep or (core.mounts.missing() and self._next_upkeep):
             self._next_upkeep = time.monotonic() + max(1.0, self.context.settings.cleanup_interval)
-            self._work.ask("upkeep", self._upkeep)
+            self._work.ask("upkeep", self.context.upkeep.run_once)
         self._late_orphans()
-
-    def _upkeep(self) -> None:
-        self.context.upkeep.run_once()
-        self._next_beat = 0.0  # its heartbeat named no queues
 
     def _consume(self, queues: list[str]) -> None:
         """Volumes that were mounted after the worker began bring their queues."""

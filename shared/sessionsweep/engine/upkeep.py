@@ -44,15 +44,18 @@ class Upkeep:
     def __init__(self, core: Core, store: Store, trust: Trust | None = None) -> None:
         self._core = core
         self._store = store
+        self._queues: list[str] = []
         self._trust = trust or Trust(core, store)
         self._server = ServerWatch(core, store)
 
-    def beat_heart(self, queues: Sequence[str] = ()) -> None:
-        """Says that this node lives and what it mounts; looks whether the server keeps what it is given."""
+    def beat_heart(self, queues: Sequence[str] | None = None) -> None:
+        """Says that this node lives, what it mounts and which queues its worker consumes (None: those told last);
+        looks whether the server keeps what it is given."""
+        self._queues = list(queues) if queues is not None else self._queues
         facts = self._store.execute(op.Facts())
         self._server.look(facts)
         volumes = {volume.id: volume.name for volume in self._core.mounts.here()}
-        row = {"at": facts.now, "volumes": volumes, "queues": list(queues)}
+        row = {"at": facts.now, "volumes": volumes, "queues": self._queues}
         self._store.execute(op.TablePut("n", self._core.settings.node, json.dumps(row)))
 
     def run_once(self, now: int = 0) -> UpkeepResult:
