@@ -283,6 +283,17 @@ def test_a_shorter_keep_alive_files_the_session_earlier(store: Subject) -> None:
     assert store.sweep().idle == 1
 
 
+def test_a_token_that_defers_nothing_changes_nothing(store: Subject) -> None:
+    bare, kept = store.create(), store.create()
+    store.do(op.Defer(kept, "job-1", 1000))
+    store.advance(IDLE)
+    store.sweep(observe=True)
+    before = (store.record(bare), store.record(kept), store.wheel())
+    for sid in (bare, kept):
+        assert store.do(op.Undefer(sid, "nobody's", width=WIDTH)) is True
+    assert (store.record(bare), store.record(kept), store.wheel()) == before
+
+
 def test_a_due_or_ended_session_is_not_kept_alive(store: Subject) -> None:
     sid = store.create()
     store.advance(IDLE)

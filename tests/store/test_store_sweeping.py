@@ -206,6 +206,13 @@ def test_whoever_looks_first_after_the_restart_holds(store: Subject, by: str) ->
     assert store.record(second).session_id == second
 
 
+def test_a_restart_is_noticed_from_the_first_session_on(store: Subject) -> None:
+    store.create()
+    store.restart()
+    store.advance(IDLE)
+    assert store.sweep(hold=5000).held_until == store.now + 5000
+
+
 def test_a_first_server_holds_nothing(store: Subject) -> None:
     store.create()
     store.advance(IDLE)

@@ -44,8 +44,6 @@ def undefer(state: State, partition: Partition, operation: Undefer, now: int) ->
     if session is None and grave is None:
         return False
     if holdings is None:
-        if session is not None:  # keeps nothing alive: looked at in its true slot
-            file_earlier(partition, session_id, session, operation.width)
         return True
     changed, in_force = _take_back(holdings, operation.token, now)
     _set_pins(holdings, changed)
