@@ -9,6 +9,8 @@ from sessionsweep.model.ids import new_session_id
 from sessionsweep.model.session import mac_of
 from sessionsweep.policy import slot_width
 from sessionsweep.settings import Settings
+from sessionsweep.store import operations as op
+from sessionsweep.store.flow import Flow, ask
 from sessionsweep.store.keys import partition_name
 from sessionsweep.volumes.mounting import Mounts
 
@@ -36,7 +38,7 @@ class Core:
         self.retention = ms(s.tombstone_retention)
         self.keys = tuple(secret.get_secret_value() for secret in s.secret_key)
         self.enforce_client = s.client_binding in ("subnet", "strict")
-        self.mounts = Mounts(s.node, s.volumes)
+        self.mounts = Mounts(s.node, s.volumes, exclusive=s.in_memory)
 
     def new_id(self) -> str:
         """A fresh session id in a partition chosen at random."""
@@ -45,3 +47,9 @@ class Core:
     def macs(self, session_id: str, secret: str) -> tuple[bytes, ...]:
         """The secret's hash under every valid key; the first is the one that signs."""
         return tuple(mac_of(secret, session_id, key) for key in self.keys)
+
+
+def partitions(core: Core) -> Flow[list[str]]:
+    """Every partition that may hold something: the configured ones, and those that a larger setting used before."""
+    meta = yield from ask(op.Meta())
+    return [partition_name(n) for n in range(max(core.settings.partitions, int(meta.get("partitions", "1"))))]

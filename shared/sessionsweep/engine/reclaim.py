@@ -7,7 +7,7 @@ import secrets
 import threading
 from collections.abc import Sequence
 
-from sessionsweep.deployment import Core, ms
+from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.engine.pace import Pace
 from sessionsweep.engine.results import ReclaimResult
 from sessionsweep.engine.trust import Permit, Trust
@@ -17,7 +17,6 @@ from sessionsweep.model.states import Outcome
 from sessionsweep.policy import back_off
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
-from sessionsweep.store.keys import partition_name
 from sessionsweep.store.protocol import Store
 from sessionsweep.volumes.deletion import Outcome as Removed
 from sessionsweep.volumes.volume import Volume
@@ -49,7 +48,7 @@ class Reclaim:
         """Destroys what is due by `now` on this node's volumes (or only on those named)."""
         result, pace = ReclaimResult(), Pace(budget, effort, stop)
         run(self._core.mounts.mount(), self._store)
-        partitions = int(self._store.execute(op.Meta()).get("partitions", self._core.settings.partitions))
+        everywhere = run(partitions(self._core), self._store)
         for volume in self._core.mounts.here():
             if volume_ids is not None and volume.id not in volume_ids:
                 continue
@@ -60,8 +59,8 @@ class Reclaim:
                 result.held.append(location)
                 log.warning("reclaim at %s is held: %s", location, held)
                 continue
-            for number in range(partitions):
-                self._drain(partition_name(number), location, permit, now, result, pace)
+            for partition in everywhere:
+                self._drain(partition, location, permit, now, result, pace)
         result.seconds = pace.seconds
         return result
 

@@ -7,14 +7,13 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from sessionsweep.deployment import Core
+from sessionsweep.deployment import Core, partitions
 from sessionsweep.engine.pace import Pace
 from sessionsweep.engine.results import SweepResult
 from sessionsweep.engine.trust import Trust
 from sessionsweep.errors import OutcomeUnknownError, StoreError, StoreUnavailableError
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
-from sessionsweep.store.keys import partition_name
 from sessionsweep.store.outbox import drain
 from sessionsweep.store.protocol import Store
 
@@ -45,8 +44,9 @@ class Sweep:
         observe = self._core.settings.mode == "observe"
         facts = self._trust.watch_server()
         failed: StoreError | None = None
-        for number in range(self._partitions()):
-            partition = partition_name(number)
+        # lowering PARTITIONS governs new sessions only: every partition ever used is swept
+        self._store.execute(op.SetMeta({"partitions": str(self._core.settings.partitions)}, raise_only=True))
+        for partition in run(partitions(self._core), self._store):
             parts: list[Callable[[], None]] = [
                 partial(self._wheel, partition, now or facts.now, observe, result, pace),
                 partial(self._outbox, partition, result, pace),
@@ -67,12 +67,6 @@ class Sweep:
         if failed is not None:
             raise failed
         return result
-
-    def _partitions(self) -> int:
-        configured = self._core.settings.partitions
-        # lowering PARTITIONS governs new sessions only: every partition ever used is swept
-        self._store.execute(op.SetMeta({"partitions": str(configured)}, raise_only=True))
-        return int(self._store.execute(op.Meta())["partitions"])
 
     def _wheel(self, partition: str, bound: int, observe: bool, result: SweepResult, pace: Pace) -> None:
         core = self._core

@@ -12,12 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sessionsweep.deployment import Core
+from sessionsweep.deployment import Core, partitions
 from sessionsweep.errors import HeldError, VolumeUntrustedError
 from sessionsweep.model.holds import ALL, IDLE, Hold, mount_scope, volume_scope
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
-from sessionsweep.store.keys import partition_name
 from sessionsweep.store.protocol import Store
 from sessionsweep.volumes.mounting import put_hold
 from sessionsweep.volumes.volume import Volume
@@ -146,8 +145,8 @@ class Trust:
 
     def _hold_idle(self, reason: str, what: str, facts: op.ServerFacts) -> None:
         duration = self._core.hold
-        for number in range(self._core.settings.partitions):
-            self._store.execute(op.HoldIdle(partition_name(number), duration))
+        for partition in run(partitions(self._core), self._store):
+            self._store.execute(op.HoldIdle(partition, duration))
         text = (
             f"{what}: idle ends and orphan destruction wait {duration / 1000:.0f} s for live clients to be seen again"
         )

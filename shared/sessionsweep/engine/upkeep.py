@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sessionsweep.deployment import Core, ms
+from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.engine.results import Result
 from sessionsweep.engine.server import ServerWatch
 from sessionsweep.engine.trust import Trust
@@ -18,7 +18,6 @@ from sessionsweep.model.resource import process_location, volume_location
 from sessionsweep.model.states import Outcome
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
-from sessionsweep.store.keys import partition_name
 from sessionsweep.store.protocol import Store
 
 log = logging.getLogger(__name__)
@@ -73,7 +72,7 @@ class Upkeep:
 
     def _dead_processes(self, now: int, result: UpkeepResult) -> None:
         beats = {name: _number(at) for name, at in self._store.execute(op.Table("p")).items()}
-        for partition in self._partitions():
+        for partition in run(partitions(self._core), self._store):
             for queue in self._store.execute(op.Queues(partition)):
                 process = queue.location.removeprefix("p.")
                 if not queue.location.startswith("p."):
@@ -106,7 +105,7 @@ class Upkeep:
             mounted = about.get("at")
             fresh = isinstance(mounted, int) and now - mounted <= ms(self._core.settings.node_timeout)
             if about.get("ephemeral") is True and volume_id not in alive and not fresh:
-                for partition in self._partitions():
+                for partition in run(partitions(self._core), self._store):
                     result.node_gone += self._close(partition, volume_location(volume_id), owed_only=True)
 
     def _close(self, partition: str, location: str, owed_only: bool = False) -> int:
@@ -129,7 +128,7 @@ class Upkeep:
             return 0
         try:
             cursors = self._store.execute(op.Table("mend"))
-            for partition in self._partitions():
+            for partition in run(partitions(self._core), self._store):
                 scan = op.ScanSessions(partition, _number(cursors.get(partition, "0")), MEND_SLICE)
                 cursor, ids = self._store.execute(scan)
                 core = self._core
@@ -142,10 +141,6 @@ class Upkeep:
         finally:
             self._store.execute(op.DropLease("mend", token))
         return mended
-
-    def _partitions(self) -> list[str]:
-        last = self._store.execute(op.Meta()).get("partitions", "1")
-        return [partition_name(n) for n in range(max(int(last), self._core.settings.partitions))]
 
 
 def _object(text: str) -> dict[str, Any]:

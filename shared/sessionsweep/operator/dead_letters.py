@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from sessionsweep.deployment import Core
+from sessionsweep.deployment import Core, partitions
 from sessionsweep.errors import ResourceNotFoundError
-from sessionsweep.sessions.books import partitions
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask
 

@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sessionsweep.deployment import Core, ms
+from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.engine.pace import Pace
 from sessionsweep.errors import HeldError, StoreError
 from sessionsweep.model.holds import IDLE
 from sessionsweep.model.session import SessionRecord
 from sessionsweep.model.states import EndReason
 from sessionsweep.operator import holds
-from sessionsweep.sessions.books import partitions
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from sessionsweep.store.outbox import drain

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from sessionsweep.deployment import Core
+from sessionsweep.deployment import Core, partitions
 from sessionsweep.errors import HeldError, VolumeError
 from sessionsweep.model.holds import ALL, IDLE, SERVER, Hold
-from sessionsweep.sessions.books import partitions
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask, work
 from sessionsweep.volumes.volume import Volume

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sessionsweep.deployment import Core, ms
+from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.errors import StoreError, VolumeError
 from sessionsweep.model.holds import ALL, IDLE, volume_scope
 from sessionsweep.model.session import SessionRecord
@@ -15,7 +15,6 @@ from sessionsweep.model.states import EndReason
 from sessionsweep.operator import holds
 from sessionsweep.operator.endings import is_idle
 from sessionsweep.operator.queries import Backlog, backlog
-from sessionsweep.sessions.books import partitions
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from sessionsweep.store.protocol import Store

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sessionsweep.deployment import Core
+from sessionsweep.deployment import Core, partitions
 from sessionsweep.model.holds import Hold
 from sessionsweep.model.resource import ResourceRecord
 from sessionsweep.model.session import SessionRecord, Tombstone
-from sessionsweep.sessions.books import partitions, stats
+from sessionsweep.sessions.books import stats
 from sessionsweep.sessions.lifecycle import is_due
 from sessionsweep.sessions.view import Stats
 from sessionsweep.store import operations as op

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sessionsweep.deployment import Core, ms
+from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.errors import ConfigurationError, VolumeError, VolumeUntrustedError
 from sessionsweep.model.holds import Hold, mount_scope, volume_scope
 from sessionsweep.model.ids import VOLUME_ID, new_volume_id
 from sessionsweep.model.resource import volume_location
 from sessionsweep.model.states import Outcome
 from sessionsweep.operator.queries import backlog
-from sessionsweep.sessions.books import partitions
 from sessionsweep.settings import VolumeSpec
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask, work

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from sessionsweep.deployment import Core
+from sessionsweep.deployment import Core, partitions
 from sessionsweep.model import books
 from sessionsweep.sessions.view import Stats
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask
-from sessionsweep.store.keys import partition_name
-
-
-def partitions(core: Core) -> Flow[list[str]]:
-    """Every partition that may hold something: the configured ones, and those an earlier setting used."""
-    meta = yield from ask(op.Meta())
-    return [partition_name(n) for n in range(max(core.settings.partitions, int(meta.get("partitions", "1"))))]
 
 
 def stats(core: Core) -> Flow[Stats]:

@@ -17,7 +17,7 @@ _lock = threading.Lock()
 
 def make_store(settings: Settings) -> Store:
     """The store that REDIS_URL names. `memory://` is one store per process and namespace."""
-    if settings.redis_url.startswith("memory:"):
+    if settings.in_memory:
         return _memory_store(settings.namespace)
     from sessionsweep.store.redis.sync import RedisStore
 
@@ -26,7 +26,7 @@ def make_store(settings: Settings) -> Store:
 
 def make_async_store(settings: Settings) -> AsyncStore:
     """The same store for asynchronous code."""
-    if settings.redis_url.startswith("memory:"):
+    if settings.in_memory:
         from sessionsweep.store.memory import AsyncMemoryStore
 
         return AsyncMemoryStore(_memory_store(settings.namespace))

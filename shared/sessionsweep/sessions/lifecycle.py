@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from sessionsweep.deployment import Core, ms
+from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.errors import (
     ClientMismatchError,
     InvalidTokenError,
@@ -281,8 +281,7 @@ def listing(core: Core, user: str | None, cursor: str | None, limit: int) -> Flo
         if slot == 0:
             partition, offset = partition + 1, 0
         # partitions that an earlier, larger setting used hold sessions too
-        meta = yield from ask(op.Meta())
-        last = max(core.settings.partitions, int(meta.get("partitions", "1")))
+        last = len((yield from partitions(core)))
         following = None if partition >= last else f"{partition}.{slot}.{offset}"
     found = []
     for session_id in dict.fromkeys(ids):

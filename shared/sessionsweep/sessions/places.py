@@ -7,14 +7,13 @@ After a crash a reservation may refuse somebody for at most 60 s; it never lets 
 
 from __future__ import annotations
 
-from sessionsweep.deployment import Core
+from sessionsweep.deployment import Core, partitions
 from sessionsweep.errors import LimitReachedError
 from sessionsweep.model.ids import partition_of
 from sessionsweep.model.session import FLAG_TOTAL_BOOK, FLAG_USER_BOOK
 from sessionsweep.model.states import EndReason
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask
-from sessionsweep.store.keys import partition_name
 from sessionsweep.store.outbox import drain
 
 
@@ -85,8 +84,7 @@ def _take(core: Core, user: str | None, session_id: str, limit: int, end_oldest:
 def _free_due(core: Core) -> Flow[int]:
     """Ends what is due but not yet swept, earliest first, so that dead sessions lock nobody out."""
     freed = 0
-    for number in range(core.settings.partitions):
-        partition = partition_name(number)
+    for partition in (yield from partitions(core)):
         ids, _, _ = yield from ask(op.ListWheel(partition, limit=200))
         for session_id in ids:
             ended = yield from ask(

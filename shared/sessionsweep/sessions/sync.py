@@ -39,7 +39,6 @@ class Sessions:
         self.settings = settings or Settings.from_env()
         self.core = Core(self.settings)
         self.store = store or make_store(self.settings)
-        self.core.mounts.exclusive = self.settings.redis_url.startswith("memory:")
 
     @classmethod
     def from_env(cls) -> Sessions:

@@ -23,22 +23,24 @@ from sessionsweep.settings_values import VolumeSpec
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask, work
 from sessionsweep.store.keys import SCHEMA
-from sessionsweep.volumes.volume import Volume
+from sessionsweep.volumes.volume import ExclusiveLock, Volume
 
 log = logging.getLogger(__name__)
 
-MOUNT_PATIENCE = 30  # seconds
-
 
 class Mounts:
-    """This process's opened volumes, by id. Opened on first need; a volume that could not be is tried again."""
+    """This process's opened volumes, by name. Opened on first need; a volume that could not be is tried again.
 
-    def __init__(self, node: str, specs: Sequence[VolumeSpec]) -> None:
+    `exclusive`: this process alone may use them (memory://).
+    """
+
+    def __init__(self, node: str, specs: Sequence[VolumeSpec], *, exclusive: bool = False) -> None:
         self.node = node
         self.specs = tuple(specs)
         self._volumes: dict[str, Volume] = {}  # by name
-        self._mounting = threading.Lock()
-        self.exclusive = False  # memory://: this process alone may use its volumes
+        self._owned: dict[str, ExclusiveLock] = {}  # by name
+        self._owning = threading.Lock()
+        self._exclusive = exclusive
 
     def here(self) -> list[Volume]:
         """The volumes that are open."""
@@ -57,29 +59,20 @@ class Mounts:
 
     def forget(self, name: str) -> None:
         """Closes one, so that the next `mount` opens it again (its root changed underneath)."""
-        volume = self._volumes.pop(name, None)
-        if volume is not None and self.exclusive:
-            volume.exclusive().release()
+        self._volumes.pop(name, None)
+        owned = self._owned.pop(name, None)
+        if owned is not None:
+            owned.release()
 
     def mount(self) -> Flow[list[VolumeError]]:
         """Opens every volume that isn't open, by the rules above; answers what went wrong with the others."""
         problems: list[VolumeError] = []
-        if not self.missing():
-            return problems
-        # one thread at a time: two would make two markers' worth of work, or refuse each other an exclusive volume.
-        # Taken as work, so that an event loop waits in a thread and not in itself.
-        if not (yield from work(partial(self._mounting.acquire, timeout=MOUNT_PATIENCE))):
-            return [VolumeError(f"another thread has been mounting volumes for {MOUNT_PATIENCE} s; is a disk hanging?")]
-        try:
-            for spec in self.missing():
-                try:
-                    volume = yield from self._mount_one(spec)
-                    self._volumes[spec.name] = volume
-                except VolumeError as problem:
-                    log.warning("volume %s is not mounted: %s", spec.name, problem)
-                    problems.append(problem)
-        finally:
-            self._mounting.release()
+        for spec in self.missing():
+            try:
+                self._volumes[spec.name] = yield from self._mount_one(spec)
+            except VolumeError as problem:
+                log.warning("volume %s is not mounted: %s", spec.name, problem)
+                problems.append(problem)
         return problems
 
     def for_new_files(self, name: str | None) -> Flow[Volume]:
@@ -146,18 +139,18 @@ class Mounts:
             volume = yield from work(make)
         else:
             volume = yield from work(partial(Volume.open, Path(spec.path), spec.name, ephemeral=spec.ephemeral))
-            if self.exclusive:
-                yield from work(volume.exclusive)
+            if self._exclusive:
+                yield from work(partial(self._own, volume))
                 # sole ownership is proven by the lock: the memory of this process may take the marker's id
                 yield from ask(op.SetMeta({"deployment": marker.deployment_id}, only_new=True))
         twin = self.at(volume_location(volume.id))
-        if twin is not None:
+        if twin is not None and twin.name != spec.name:
             # a copied disk: a file that lies on one of them would be called gone on the other
             text = f"{spec.path} and {twin.root} carry the same volume id {volume.id}: one is a copy; unmount it"
             yield from put_hold(mount_scope(self.node, spec.name), "twice-mounted", text, self.node)
             raise VolumeUntrustedError("twice-mounted", text)
-        if self.exclusive and marker is None:
-            yield from work(volume.exclusive)
+        if self._exclusive and marker is None:
+            yield from work(partial(self._own, volume))
         # since when: an ephemeral volume counts as gone only when its node had the time to say that it lives
         now = (yield from ask(op.Facts())).now
         about = json.dumps({"name": spec.name, "ephemeral": spec.ephemeral, "at": now})
@@ -165,6 +158,13 @@ class Mounts:
         yield from ask(op.TablePut("mounts", row, volume.id))
         yield from ask(op.TableDrop("holds", mount_scope(self.node, spec.name)))
         return volume
+
+    def _own(self, volume: Volume) -> None:
+        """Takes a volume for this process; threads that mount it at the same moment share the one lock."""
+        with self._owning:
+            owned = self._owned.get(volume.name)
+            if owned is None or not owned.held:
+                self._owned[volume.name] = volume.exclusive()
 
     def _deployment(self) -> Flow[str]:
         fresh = {"deployment": new_volume_id(), "schema": str(SCHEMA)}
