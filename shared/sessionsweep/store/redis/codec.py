@@ -51,23 +51,33 @@ class _Draft:
         self.filed = f1 << 32 | f0
         self.keep_alive = k1 << 32 | k0
         self.bytes_used = b1 << 32 | b0
-        data: Mapping[str, bytes] = {}
-        user = alias = ip = agent = node = ""
+        self.alias = self.node = ""
+        self.user: str | None = None
+        self.ip: str | None = None
+        self.user_agent: str | None = None
+        self.data: Mapping[str, bytes] = {}
         if len(raw) > 72:
-            at = 74 + (raw[72] << 8 | raw[73])
-            user = str(raw[74:at], "utf-8", "replace") if at > 74 else ""
-            alias, at = _short(raw, at)
-            ip, at = _short(raw, at)
-            agent, at = _text(raw, at, 2)
-            node, at = _short(raw, at)
-            if at < len(raw):
-                data = dict(_pairs(raw, at))
-        self.user = user or None
-        self.alias = alias
-        self.ip = ip or None
-        self.user_agent = agent or None
-        self.node = node
-        self.data = data
+            self._read_tail(raw)
+
+    def _read_tail(self, raw: bytes) -> None:
+        # written out, not a loop over calls: each request reads one
+        end = 74 + (raw[72] << 8 | raw[73])
+        if end > 74:
+            self.user = str(raw[74:end], "utf-8", "replace")
+        at, end = end + 1, end + 1 + raw[end]
+        if end > at:
+            self.alias = str(raw[at:end], "utf-8", "replace")
+        at, end = end + 1, end + 1 + raw[end]
+        if end > at:
+            self.ip = str(raw[at:end], "utf-8", "replace")
+        at, end = end + 2, end + 2 + (raw[end] << 8 | raw[end + 1])
+        if end > at:
+            self.user_agent = str(raw[at:end], "utf-8", "replace")
+        at, end = end + 1, end + 1 + raw[end]
+        if end > at:
+            self.node = str(raw[at:end], "utf-8", "replace")
+        if end < len(raw):
+            self.data = dict(_pairs(raw, end))
 
 
 def decode_session(session_id: str, raw: bytes) -> SessionRecord:
@@ -119,12 +129,6 @@ def decode_resource(resource_id: str, raw: bytes, locations: list[str]) -> Resou
 def _text(raw: bytes, at: int, width: int) -> tuple[str, int]:
     end = at + width + int.from_bytes(raw[at : at + width], "big")
     return raw[at + width : end].decode("utf-8", "replace"), end
-
-
-def _short(raw: bytes, at: int) -> tuple[str, int]:
-    """_text with a length of one byte: four of a record's five texts, most of them empty."""
-    end = at + 1 + raw[at]
-    return (str(raw[at + 1 : end], "utf-8", "replace") if raw[at] else ""), end
 
 
 def _counted(text: str, width: int) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sessionsweep.model.ids import is_session_id
 from sessionsweep.model.resource import ResourceRecord
-from sessionsweep.model.session import Tombstone
+from sessionsweep.model.session import SessionRecord, Tombstone
 from sessionsweep.model.states import Outcome
 from sessionsweep.store import operations as op
 from sessionsweep.store.keys import Keys
@@ -107,10 +107,24 @@ def _text(raw: bytes | None) -> str:
     return raw.decode() if raw else ""
 
 
+class _OpenedDraft:
+    """An `Opened` while it is being filled; see codec's draft of a record."""
+
+    __slots__ = op.Opened.__slots__
+
+    def __init__(self, status: op.OpenStatus, now: int, record: SessionRecord) -> None:
+        self.status = status
+        self.now = now
+        self.record = record
+        self.reason: str | None = None
+
+
 def _opened(o: Any, reply: list[Any]) -> op.Opened:
     status = reply[0]
     if status == 1 or status == 2:
-        return op.Opened(_STATUS[status], reply[1], decode_session(o.session_id, reply[2]))
+        draft = _OpenedDraft(_STATUS[status], reply[1], decode_session(o.session_id, reply[2]))
+        draft.__class__ = op.Opened  # type: ignore[assignment]
+        return draft  # type: ignore[return-value]
     if status == 4:
         return op.Opened(op.OpenStatus.ENDED, reply[1], None, _text(reply[2]))
     if status == 5:
