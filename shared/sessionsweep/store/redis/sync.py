@@ -121,9 +121,10 @@ class RedisStore:
                 reply = channel.reply()
                 if type(reply) is hiredis.ReplyError and script and replies.is_no_script(reply):
                     # nothing was done, so sending again can't do it twice
-                    self._load(channel, script)
-                    channel.send(packed)
-                    reply = channel.reply()
+                    reply = self._load(channel, script)
+                    if type(reply) is not hiredis.ReplyError:
+                        channel.send(packed)
+                        reply = channel.reply()
             except _BROKEN as error:
                 channel.close()
                 self._connections.drop_idle()
@@ -139,9 +140,10 @@ class RedisStore:
             return reply
         raise AssertionError("unreachable")
 
-    def _load(self, channel: Channel, script: str) -> None:
+    def _load(self, channel: Channel, script: str) -> Any:
+        """Loads a script. The reply is an error if the server refuses it, which says more than NOSCRIPT does."""
         channel.send(pack(("SCRIPT", "LOAD", scripts.load(script, self._clock).text)))
-        channel.reply()  # refused: the command that follows is refused too, and tells why
+        return channel.reply()
 
     def _exchange_many(self, batch: list[bytes], names: list[str], repeatable: bool) -> list[Any]:
         for last in (False, True):
@@ -153,11 +155,12 @@ class RedisStore:
                 channel.send(b"".join(batch))
                 answers = [channel.reply() for _ in batch]
                 again = [i for i, a in enumerate(answers) if type(a) is hiredis.ReplyError and replies.is_no_script(a)]
-                for name in {names[i] for i in again}:
-                    self._load(channel, name)
+                loaded = {name: self._load(channel, name) for name in {names[i] for i in again}}
                 for i in again:  # only the calls that failed are sent again
-                    channel.send(batch[i])
-                    answers[i] = channel.reply()
+                    answers[i] = loaded[names[i]]
+                    if type(answers[i]) is not hiredis.ReplyError:
+                        channel.send(batch[i])
+                        answers[i] = channel.reply()
             except _BROKEN as error:
                 channel.close()
                 self._connections.drop_idle()
