@@ -63,7 +63,7 @@ def test_of_several_beats_one_sends_each_slot(make_app: Callable[..., Celery], r
 def test_it_sleeps_until_something_is_due(make_app: Callable[..., Celery], redis_url: str, namespace: str) -> None:
     beat = LeasedScheduler(make_app(redis_url, namespace, cleanup_interval=0.4))
     assert 0 <= beat.tick() <= 0.4
-    lazy = LeasedScheduler(make_app(redis_url, namespace + "z", cleanup_interval=3600))
+    lazy = LeasedScheduler(make_app(redis_url, namespace + "z", cleanup_interval=10**8, orphan_interval=10**8))
     assert lazy.tick() == 5
     beat.close()
     lazy.close()
