@@ -93,7 +93,7 @@ def _new_flask_session(app: object) -> str:
         assert session is not None
         session.update(DATA, user="ana")
         app.session_interface.save_session(app, session, app.response_class())
-        return str(session.sid)
+        return str(vars(session)["sid"])
 
 
 def _django(url: str) -> Callable[[], object]:

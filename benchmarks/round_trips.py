@@ -37,7 +37,7 @@ def _count(d: Deployment, request: Callable[[], None]) -> int:
     """Commands that arrived from clients while `request` ran; what a script calls inside is none."""
     sentinel = secrets.token_hex(8)
     watcher = redis.Redis.from_url(d.server.url)
-    with watcher.monitor() as monitor:
+    with watcher.monitor() as monitor:  # type: ignore[no-untyped-call]
         request()
         d.client.echo(sentinel)
         count = 0

@@ -259,3 +259,29 @@ def test_the_first_client_after_a_restart_is_let_in_before_any_pass_has_run(
     server.kill()
     server.restart()
     assert node.sessions.open(token).id == session.id
+
+
+def test_partitions_of_a_larger_setting_are_held_too(make_node: Callable[..., Node]) -> None:
+    before = make_node(partitions=4)
+    while len({session.id[:2] for session in before.sessions.list()[0]}) < 4:
+        before.sessions.create()
+    before.sweep.run_once()
+    node = make_node(partitions=1)
+    node.trust.watch_server()
+    node.store.advance(60_000)  # the server's clock alone: a jump
+    assert node.sweep.run_once().idle == 0, "nobody is ended for idleness, whatever partition it lives in"
+    assert node.holds()[IDLE].reason == "clock-jumped"
+
+
+def test_records_without_bytes_are_closed_in_partitions_of_a_larger_setting(make_node: Callable[..., Node]) -> None:
+    before = make_node(partitions=4)
+    before.sweep.run_once()
+    files = []
+    while len({session.id[:2] for session, _, _ in files}) < 4:
+        files.append(before.session_with_file())
+    node = make_node(partitions=1)
+    for _, _, path in files:
+        path.unlink()
+    assert node.orphans.run_once().missing == 0
+    node.advance(2)
+    assert node.orphans.run_once().missing == len(files)

@@ -25,7 +25,11 @@ class Store(Protocol):
         ...
 
     def execute_many(self, operations: Sequence[Operation[Any]]) -> list[Any | StoreError]:
-        """Carries many out in one round trip, each atomic by itself; a failed one answers its error in its place."""
+        """Carries many out in one round trip, each atomic by itself; a failed one answers its error in its place.
+
+        In any order: after a restart, those whose script the server lost run last. Nothing in one batch may depend on
+        another.
+        """
         ...
 
     def nudges(self, locations: Sequence[str], poll: float) -> Iterator[str]:

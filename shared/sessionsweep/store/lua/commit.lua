@@ -27,6 +27,7 @@ local v = res(value)
 if v.state == 'l' then return {'ok', {}, 0} end
 if v.state ~= 'i' then return {'unknown', {}, 0} end
 if size > v.size then return {'limit:bytes', {}, 0} end
+redis.call('UNLINK', prefix .. 'none') -- what is written must be kept on a full server; a slot being moved refuses here
 redis.call('ZREM', prefix .. 'i', sid .. ' ' .. rid)
 h.bytes = h.bytes - (v.size - size)
 count('b_active', size - v.size)

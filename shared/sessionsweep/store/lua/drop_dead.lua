@@ -15,6 +15,7 @@ local prefix = string.sub(resources, 1, -23)
 local sid = string.sub(resources, -20)
 local value = redis.call('HGET', resources, rid)
 if not value or res(value).state ~= 'd' then return 0 end
+redis.call('UNLINK', prefix .. 'none') -- a slot being moved refuses here, before anything is done
 redis.call('HDEL', resources, rid)
 redis.call('ZREM', prefix .. 'dl', sid .. ' ' .. rid)
 count('dead', -1)

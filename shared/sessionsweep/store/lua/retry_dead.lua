@@ -17,6 +17,7 @@ local value, at = unpack(redis.call('HMGET', resources, rid, '@'))
 if not value then return 0 end
 local v = res(value)
 if v.state ~= 'd' then return 0 end
+redis.call('UNLINK', prefix .. 'none') -- must work on a full server; a slot being moved refuses here
 redis.call('ZREM', prefix .. 'dl', sid .. ' ' .. rid)
 v.state, v.till, v.tries = 'o', now, 0
 redis.call('HSET', resources, rid, pack(v))

@@ -11,7 +11,10 @@ local function finish(prefix, sid, raw, h, now, reason, grace)
     records = redis.call('HLEN', rkey) - (at and 1 or 0) - (kept and 1 or 0)
     places = lines(at)
   end
-  redis.call('UNLINK', prefix .. 's:' .. sid) -- first: a write that a full server allows opens the way for the rest
+  -- first: a write that a full server allows opens the way for the rest. And a slot that is being moved to another server
+  -- refuses it, for the key isn't here: before the record is gone, not between it and the tombstone
+  redis.call('UNLINK', prefix .. 'none')
+  redis.call('UNLINK', prefix .. 's:' .. sid)
 
   local base = now
   local idle, old = dies(h)

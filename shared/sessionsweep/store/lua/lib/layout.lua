@@ -27,12 +27,11 @@ end
 local RES = '>c1c1I6I6I6I6BBBc0Bc0'
 local function res(value)
   local v = {}
-  v.state, v.kind, v.size, v.created, v.used, v.till, v.tries, v.loc, v.purpose, v.error = struct.unpack(
-    '>c1c1I6I6I6I6BBBc0Bc0', value)
+  v.state, v.kind, v.size, v.created, v.used, v.till, v.tries, v.loc, v.purpose, v.error = struct.unpack(RES, value)
   return v
 end
 local function pack(v)
-  return struct.pack('>c1c1I6I6I6I6BBBc0Bc0', v.state, v.kind, v.size, v.created, v.used, v.till, v.tries, v.loc,
+  return struct.pack(RES, v.state, v.kind, v.size, v.created, v.used, v.till, v.tries, v.loc,
     #v.purpose, v.purpose, #v.error, v.error)
 end
 
