@@ -51,7 +51,7 @@ def test_upkeep_goes_on_past_a_damaged_row(
     # what upkeep does last: it mends a session whose place in the wheel was lost
     node.store.execute(op.SweepStep("00", 1, 0, 0, 25, 0))
     redis.Redis.from_url(node.store.url).delete(f"{node.settings.namespace}:{{00}}:w")
-    # a slice of all the server's keys at a time, other tests' too; twice around, as a cursor may stand behind the session
+    # a slice of all the server's keys at a time, other tests' too; twice around: a cursor may stand behind the session
     mended, rounds = 0, 0
     while rounds < 2:
         mended += node.upkeep.run_once().mended

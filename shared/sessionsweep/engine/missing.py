@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from sessionsweep.deployment import Core, ms
+from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.engine.pace import Pace
 from sessionsweep.engine.results import OrphanResult
 from sessionsweep.engine.trust import Permit, Trust
@@ -12,7 +12,7 @@ from sessionsweep.errors import VolumeError, VolumeUntrustedError
 from sessionsweep.model.resource import ResourceRecord, volume_location
 from sessionsweep.model.states import Outcome, ResourceState
 from sessionsweep.store import operations as op
-from sessionsweep.store.keys import partition_name
+from sessionsweep.store.flow import run
 from sessionsweep.store.protocol import Store
 from sessionsweep.volumes.volume import Volume
 
@@ -24,10 +24,10 @@ PAGE = 200  # sessions
 def close_missing(core: Core, store: Store, trust: Trust, permit: Permit, result: OrphanResult, pace: Pace) -> None:
     """Walks the live sessions that own something and holds their records against the volume."""
     location = volume_location(permit.volume.id)
-    for number in range(core.settings.partitions):
+    for partition in run(partitions(core), store):
         slot, offset = 0, 0
         while True:
-            ids, slot, offset = store.execute(op.ListWheel(partition_name(number), slot, offset, PAGE))
+            ids, slot, offset = store.execute(op.ListWheel(partition, slot, offset, PAGE))
             peeked = store.execute_many([op.PeekSession(sid) for sid in dict.fromkeys(ids)])
             records = [p.record for p in peeked if isinstance(p, op.Peeked)]
             owners = [r.session_id for r in records if r is not None and r.resource_count > 0]
