@@ -50,7 +50,7 @@ def store(server: EmbeddedServer) -> Iterator[RedisStore]:
 
 
 def contents(client: redis.Redis) -> dict[bytes, bytes]:
-    return {key: client.dump(key) for key in client}
+    return {key: client.dump(key) for key in client.scan_iter()}
 
 
 def test_what_a_moving_slot_refuses_has_changed_nothing(client: redis.Redis, store: RedisStore) -> None:
