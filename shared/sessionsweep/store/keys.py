@@ -19,7 +19,7 @@ the namespace. docs/keyspace.md shows the literal commands of each operation.
     ss:{07}:h            hash        run id last seen by this partition; idle ends held until
     ss:{07}:see:<volume>:<run id> sorted set  first sightings of orphan candidates (TTL)
     ss:{07}:ev           stream      events, capped
-    ss:{u<hash>}:u:<user> sorted set a user's sessions: deadline of the reservation, or +inf once confirmed
+    ss:{u<hash>}:u:<user> sorted set a user's sessions: deadline of the reservation, or 10^15 + when confirmed
     ss:{u<hash>}:uq:<user> hash      the user's bytes and resources: `<sid> <rid>` → bytes, `#` → their sum
     ss:{g}:total         sorted set  the same book for all sessions
     ss:{g}:meta          hash        deployment id, schema, partitions ever used, high-water mark of time, passes
@@ -28,6 +28,8 @@ the namespace. docs/keyspace.md shows the literal commands of each operation.
     ss:{g}:mounts        hash        `<node>/<name>` → volume id
     ss:{g}:n             hash        node → last heartbeat and what it mounts
     ss:{g}:p             hash        web process → last heartbeat
+    ss:{g}:scans, mend   hash        how far the orphan walks and the anti-entropy scan have come
+    ss:{g}:passes, alarms hash       results of passes and of requests; alarms
     ss:{g}:l:<name>      string      a lease by name (TTL)
     ss:nudge:<location>  channel     something at that location is due now
 """
