@@ -253,7 +253,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(limit=st.sampled_from([1, 100]), back=st.sampled_from([None, 0, 30_000]))
     def overdue(self, limit: int, back: int | None) -> None:
-        self.both(op.OverdueIntents(P, limit, 0 if back is None else self.memory.now - back))
+        self.both(op.OverdueIntents(P, limit, 0 if back is None else self.memory.now - back, 30_000))
 
     # --- reclaim
 

@@ -303,6 +303,39 @@ def test_overdue_intents_become_owed_and_finished_ones_are_dropped(store: Subjec
     assert store.leased()[sid] == {late}
 
 
+def test_an_intent_begun_before_the_server_was_another_becomes_live_not_owed(store: Subject) -> None:
+    """Its commit may be among the writes that a failover lost, and its client was told that the file is kept."""
+    sid = store.create()
+    before = store.register(sid, intent_timeout=1000, size=50)
+    store.restart()
+    assert store.do(op.OverdueIntents(P, hold=5000)) == 0  # nothing is due: nobody looks at the server yet
+    store.advance(1000)
+    assert store.do(op.OverdueIntents(P, hold=5000)) == 1
+    assumed = store.resource(sid, before)
+    assert (assumed.state, assumed.until, assumed.size) == (ResourceState.LIVE, 0, 50)
+    assert store.leased() == {}
+    store.advance(1)
+    after = store.register(sid, intent_timeout=1000, size=50)
+    store.advance(1000)
+    assert store.do(op.OverdueIntents(P, hold=5000)) == 1
+    assert store.resource(sid, after).state is ResourceState.OWED
+    record = store.record(sid)
+    assert (record.resource_count, record.bytes_used) == (1, 50)
+    store.end(sid)
+    assert store.leased() == {sid: {before, after}}
+
+
+def test_an_overdue_intent_that_meets_another_server_first_holds_idle_ends(store: Subject) -> None:
+    sid = store.create()
+    store.register(sid, intent_timeout=IDLE - 1)
+    store.restart()
+    store.advance(IDLE - 1)
+    assert store.do(op.OverdueIntents(P, hold=5000)) == 1
+    store.advance(1)
+    ended = store.end(sid, "idle", only_due=True, hold=5000)
+    assert (ended.done, ended.live) == (False, True)
+
+
 def test_overdue_intents_come_in_bounded_steps(store: Subject) -> None:
     sid = store.create()
     for _ in range(5):

@@ -102,7 +102,7 @@ class Sweep:
 
     def _intents(self, partition: str, bound: int, result: SweepResult, pace: Pace) -> None:
         while True:
-            found = self._store.execute(op.OverdueIntents(partition, INTENTS, bound))
+            found = self._store.execute(op.OverdueIntents(partition, INTENTS, bound, self._core.hold))
             result.intents += found
             if found < INTENTS:
                 return

@@ -65,6 +65,7 @@ RESOURCE_TRANSITIONS: dict[ResourceState, dict[str, ResourceState | None]] = {
         "grow": ResourceState.INTENT,
         "release": ResourceState.OWED,
         "overdue": ResourceState.OWED,
+        "assume": ResourceState.LIVE,  # overdue, but its commit may be among the writes that a failover lost
         "settle": None,
     },
     ResourceState.LIVE: {

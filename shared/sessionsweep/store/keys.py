@@ -16,7 +16,7 @@ the namespace. docs/keyspace.md shows the literal commands of each operation.
     ss:{07}:o            list        outbox: places to give back in users' books and the book of all
     ss:{07}:a:<hash>     string      alias of an app's own key → sid
     ss:{07}:c            hash        counters and books
-    ss:{07}:h            hash        run id last seen by this partition; idle ends held until
+    ss:{07}:h            hash        run id last seen by this partition, since when; idle ends held until
     ss:{07}:see:<volume>:<run id> sorted set  first sightings of orphan candidates (TTL)
     ss:{07}:ev           stream      events, capped
     ss:{u<hash>}:u:<user> sorted set a user's sessions: deadline of the reservation, or 10^15 + when confirmed
@@ -103,7 +103,7 @@ class Keys:
         return self.prefix(partition) + "c"
 
     def held(self, partition: str) -> str:
-        """hash: run id last seen, idle ends held until."""
+        """hash: run id last seen and since when, idle ends held until."""
         return self.prefix(partition) + "h"
 
     def sightings(self, partition: str, volume: str, run_id: str) -> str:

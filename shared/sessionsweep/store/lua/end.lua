@@ -30,7 +30,7 @@ if only_due == '1' then
   if idle_for > 0 then idle_end = math.max(h.last + idle_for, h.keep) end
   redis.call('UNLINK', prefix .. 'none')
   if now >= old_end then reason = 'expired'
-  elseif now >= idle_end and idle_held(prefix, now, hold) == 0 then reason = 'idle'
+  elseif now >= idle_end and server_run(prefix, now, hold) == 0 then reason = 'idle'
   else return {0, false, 0, {}, now, 1} end
 end
 local owed, places = finish(prefix, sid, raw, h, now, reason, grace)

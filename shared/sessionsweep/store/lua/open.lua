@@ -40,7 +40,7 @@ if now >= idle_end or (max > 0 and now >= created + max) then
   --@include ending
   local expired = max > 0 and now >= created + max
   -- re-checked against a restarted server: what a lost write forgot must not end a session still in use
-  if expired or idle_held(prefix, now, tonumber(hold)) == 0 then
+  if expired or server_run(prefix, now, tonumber(hold)) == 0 then
     local reason = expired and 'expired' or 'idle'
     finish(prefix, string.sub(session, -20), raw, header(raw), now, reason, tonumber(grace))
     close_books(prefix)

@@ -45,7 +45,7 @@ for _, sid in ipairs(ids) do
     local reason
     if now >= old_end then reason = 'expired'
     elseif now >= idle_end then
-      held = held or idle_held(prefix, now, hold)
+      held = held or (server_run(prefix, now, hold))
       if held == 0 then reason = 'idle' end
     end
     if reason and observe ~= '1' then

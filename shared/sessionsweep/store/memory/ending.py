@@ -21,11 +21,17 @@ def reason_due(session: Session, now: int, idle_for: int = 0) -> EndReason | Non
 
 def held_until(state: State, partition: Partition, now: int, hold: int) -> int:
     """Until when idle ends are stopped here; 0: they aren't. A changed run id stops them for `hold` ms."""
+    notice_run(state, partition, now, hold)
+    return partition.held_until if partition.held_until > now else 0
+
+
+def notice_run(state: State, partition: Partition, now: int, hold: int) -> int:
+    """Since when this run is known (ms); 0: no other was ever seen. Another one stops idle ends for `hold` ms."""
     if partition.run_id != state.run_id:
         if partition.run_id is not None:
-            partition.held_until = max(partition.held_until, now + hold)
+            partition.run_since, partition.held_until = now, max(partition.held_until, now + hold)
         partition.run_id = state.run_id
-    return partition.held_until if partition.held_until > now else 0
+    return partition.run_since
 
 
 def end(

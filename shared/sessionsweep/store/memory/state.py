@@ -176,6 +176,7 @@ class Partition:
         self.aliases: dict[str, str] = {}
         self.counters: Counter[str] = Counter()
         self.run_id: str | None = None
+        self.run_since = 0  # when another run than this was last noticed to be over
         self.held_until = 0
         self.sightings: dict[tuple[str, str], Sightings] = {}
         self.scans: dict[int, list[str]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sessionsweep.model.states import EndReason, ResourceState
-from sessionsweep.store.memory.ending import end, held_until, reason_due
+from sessionsweep.store.memory.ending import end, held_until, notice_run, reason_due
 from sessionsweep.store.memory.resources import owe
 from sessionsweep.store.memory.state import Partition, State
 from sessionsweep.store.memory.steps import Step, partition_step
@@ -71,17 +71,22 @@ def sweep(state: State, partition: Partition, operation: SweepStep, now: int) ->
 
 @partition_step
 def overdue_intents(state: State, partition: Partition, operation: OverdueIntents, now: int) -> int:
-    """How many overdue intents were looked at; those of live sessions are owed now."""
+    """How many overdue intents were looked at; those of live sessions are owed now, or live if begun in another run."""
     horizon = min(now, operation.bound) if operation.bound else now
     looked = 0
     while looked < operation.limit and (member := partition.intents.take_until(horizon)) is not None:
         looked += 1
+        since = notice_run(state, partition, now, operation.hold)
         session_id, resource_id = member
         holdings = partition.holdings.get(session_id)
         resource = holdings.records.get(resource_id) if holdings is not None else None
         with state.stripe(session_id):
             session = state.sessions.get(session_id)
-            if session is not None and resource is not None and resource.state is ResourceState.INTENT:
+            if session is None or resource is None or resource.state is not ResourceState.INTENT:
+                continue
+            if resource.created <= since:
+                resource.state, resource.till = ResourceState.LIVE, 0
+            else:
                 owe(state, partition, session_id, session.own_more(), resource_id, resource, now)
     return looked
 

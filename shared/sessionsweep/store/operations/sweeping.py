@@ -42,11 +42,16 @@ class SweepStep(Operation[Swept]):
 
 @dataclass(frozen=True, slots=True)
 class OverdueIntents(Operation[int]):
-    """At most `limit` overdue intents become owed; those of ended sessions are dropped from the index."""
+    """At most `limit` overdue intents become owed; those of ended sessions are dropped from the index.
+
+    One that was begun before the server's present run was noticed becomes live instead: its commit may have been lost.
+    `hold` (ms): how long idle ends stop if this call is the first to notice another run.
+    """
 
     partition: str
     limit: int = 100
     bound: int = 0
+    hold: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -369,7 +369,7 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         lambda o: [o.width, o.grace, o.hold, o.limit, o.bound, int(o.observe)],
         "sweep",
     ),
-    op.OverdueIntents: Wire(_same, lambda o, k: [k.intents(o.partition)], lambda o: [o.limit, o.bound], "overdue"),
+    op.OverdueIntents: Wire(_same, lambda o, k: [k.intents(o.partition)], lambda o: [o.limit, o.bound, o.hold], "overdue"),
     op.OutboxRead: Wire(_outbox, lambda o, k: [k.outbox(o.partition)], lambda o: [0, o.limit - 1], command=("LRANGE",)),
     op.OutboxDone: Wire(
         _same,

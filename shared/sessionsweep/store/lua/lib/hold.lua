@@ -1,12 +1,13 @@
--- Until when idle ends are stopped here. A server that restarted or failed over may have forgotten touches, so a
--- changed run id stops them for `hold` ms, before anything is ended. Only ever asked when something is due.
-local function idle_held(prefix, now, hold)
-  local seen, until_ = unpack(redis.call('HMGET', prefix .. 'h', 'run', 'until'))
+-- What a changed run id of the server means here. A server that restarted or failed over may have forgotten touches, so
+-- idle ends stop for `hold` ms before anything is ended, and since when this run is known is kept. Answers until when
+-- idle ends are stopped (0: they aren't), and since when (0: no other run was ever seen). Only asked when something is due.
+local function server_run(prefix, now, hold)
+  local seen, until_, since = unpack(redis.call('HMGET', prefix .. 'h', 'run', 'until', 'since'))
   local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
-  until_ = tonumber(until_) or 0
+  until_, since = tonumber(until_) or 0, tonumber(since) or 0
   if seen ~= run then
-    if seen and now + hold > until_ then until_ = now + hold end
-    redis.call('HSET', prefix .. 'h', 'run', run, 'until', string.format('%.0f', until_))
+    if seen then since, until_ = now, math.max(until_, now + hold) end
+    redis.call('HSET', prefix .. 'h', 'run', run, 'until', string.format('%.0f', until_), 'since', string.format('%.0f', since))
   end
-  return until_ > now and until_ or 0
+  return until_ > now and until_ or 0, since
 end
