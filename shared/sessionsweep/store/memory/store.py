@@ -11,6 +11,7 @@ from sessionsweep.errors import StoreError
 from sessionsweep.store.memory import (
     deferring,
     deployment,
+    inspection,
     places,
     reclaim,
     repair,
@@ -31,6 +32,7 @@ STEPS: dict[type, Step] = {
     **deferring.STEPS,
     **resources.STEPS,
     **reclaim.STEPS,
+    **inspection.STEPS,
     **sweeping.STEPS,
     **repair.STEPS,
     **places.STEPS,

@@ -29,6 +29,7 @@ from sessionsweep.store.operations.deployment import (
     TablePut,
     TakeLease,
 )
+from sessionsweep.store.operations.inspection import QueueEntry, QueuePage
 from sessionsweep.store.operations.reclaim import (
     Attempt,
     DeadLetter,
@@ -131,6 +132,8 @@ __all__ = [
     "PeekSession",
     "Peeked",
     "QueueDepth",
+    "QueueEntry",
+    "QueuePage",
     "Queues",
     "Readopt",
     "Register",

@@ -20,6 +20,7 @@ from sessionsweep.store.redis.codec import decode_resource, decode_session, enco
 from sessionsweep.store.redis.resp import Arg, pack
 
 SESSION_ID_LENGTH = 20
+FAR = 10**15  # the time of a queue entry that never comes due by itself: a live session's streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +217,11 @@ def _settle_args(o: op.Settle) -> list[Arg]:
     return [o.location, o.tries, o.retention, int(o.own), packed]
 
 
+def _queue_page_args(o: op.QueuePage) -> list[Arg]:
+    span = [f"({FAR}", o.since, "BYSCORE", "REV"] if o.latest else [o.since, f"({FAR}", "BYSCORE"]
+    return [*span, "LIMIT", o.skip, o.limit, "WITHSCORES"]
+
+
 def _outbox(_: Any, reply: list[bytes]) -> tuple[op.OutboxEntry, ...]:
     entries = []
     for raw in reply:
@@ -362,6 +368,12 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         lambda _, r: tuple(op.QueueDepth(_text(name), n, due) for name, n, due in r),
         lambda o, k: [k.locations(o.partition)],
         script="queues",
+    ),
+    op.QueuePage: Wire(
+        lambda _, r: tuple(op.QueueEntry(_text(r[i]), int(r[i + 1])) for i in range(0, len(r), 2)),
+        lambda o, k: [k.queue(o.partition, o.location)],
+        _queue_page_args,
+        command=("ZRANGE",),
     ),
     op.SweepStep: Wire(
         lambda _, r: op.Swept(r[0], r[1], r[2], r[3], bool(r[4]), r[5], r[6], int(r[7]), tuple(_text(w) for w in r[8])),

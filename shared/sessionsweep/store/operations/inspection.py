@@ -1,0 +1,34 @@
+"""Operations that only operators ask for: they look at what waits, and change nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sessionsweep.store.operations.base import Operation
+
+
+@dataclass(frozen=True, slots=True)
+class QueueEntry:
+    """A session that owes something at a location, and when that is looked at next (ms)."""
+
+    session_id: str
+    next_attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePage(Operation[tuple[QueueEntry, ...]]):
+    """At most `limit` entries of one location's queue, the first due on top: from the time `since` (ms) on, without
+    the first `skip`. `latest`: the last due instead, the very last on top.
+
+    What nobody moves meanwhile is found by going on at the last entry's time and skipping those that had it; an entry
+    that a worker puts off is found again later. Streams of live sessions, which nobody owes, are left out.
+    """
+
+    partition: str
+    location: str
+    since: int = 0
+    skip: int = 0
+    limit: int = 100
+    latest: bool = False
+    repeatable: ClassVar[bool] = True
