@@ -95,9 +95,14 @@ def _calls(d: Deployment, repeats: int) -> dict[str, list[float]]:
         many_bytes = op.Register(
             sid, resource_id(), "f", VOLUME, (LARGEST - 1) * 1024, max_resources=LARGEST, max_bytes=LARGEST * 1024
         )
-        made = run(f"register that evicts {LARGEST:,} at once", many_bytes)
-        assert isinstance(made, op.Registered)
-        assert len(made.evicted) >= LARGEST - 1, made.status
+        evicted = 0
+        while True:  # a call lets some go, and says that there are more
+            made = run(f"step of a register that evicts {LARGEST:,}", many_bytes)
+            assert isinstance(made, op.Registered)
+            evicted += len(made.evicted)
+            if made.status != "again":
+                break
+        assert evicted >= LARGEST - 1, made.status
         sid, rids = _largest(d)
         ended = run("end", op.EndSession(sid, "logout"))
         assert isinstance(ended, op.Ended)

@@ -16,6 +16,7 @@ from sessionsweep import (
     VolumeNotHereError,
 )
 from sessionsweep.model.books import imbalance
+from sessionsweep.model.ids import new_resource_id
 from sessionsweep.store import operations as op
 from support.nodes import Node
 
@@ -104,6 +105,27 @@ def test_the_least_recently_used_make_room(make_node: Callable[..., Node]) -> No
     assert node.reclaim.run_once().deleted == 1
     assert not written[1][1].exists()
     assert written[0][1].exists()
+
+
+def test_one_file_may_push_out_hundreds(make_node: Callable[..., Node]) -> None:
+    """A script lets 400 go at most; the oldest first, and only as many as it takes."""
+    node = make_node(max_resources_per_session=1000, max_bytes_per_session=1_000_000)
+    session, _ = node.sessions.create()
+    first, _ = node.write(session)
+    location = node.store.execute(op.ListResources(session.id))[0].location
+    session.delete(first)
+    rids = [new_resource_id() for _ in range(950)]
+    for rid in rids:
+        register = op.Register(session.id, rid, "f", location, 1000, live=True, max_resources=1000)
+        assert node.store.execute(register).status == "ok"
+        node.advance(0.001)
+    with session.new_file(max_size=900_000) as f:
+        f.write(b"x" * 900_000)
+    assert {one.resource_id for one in node.store.execute(op.ListResources(session.id)) if one.state == "l"} == {
+        *rids[-100:], f.id,
+    }  # fmt: skip
+    assert imbalance(books(node)) == 0
+    assert (books(node)["evicted"], books(node)["b_active"]) == (850, 1_000_000)
 
 
 def test_a_pinned_file_is_not_pushed_out(make_node: Callable[..., Node]) -> None:

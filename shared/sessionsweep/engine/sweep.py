@@ -88,6 +88,8 @@ class Sweep:
                 session_id, reason = told.split()
                 log.info("would end session %s: %s", session_id, reason)
             result.would_end += len(swept.would)
+            if swept.newer:
+                log.warning("sessions in partition %s wait for a newer release's sweep: upgrade this one", partition)
             if not swept.more:
                 return
             if not pace.next():

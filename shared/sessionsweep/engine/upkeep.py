@@ -34,6 +34,7 @@ class UpkeepResult(Result):
     streams: int = 0
     node_gone: int = 0
     mended: int = 0
+    damaged: int = 0  # sessions with a record that can't be read: left alone, and told of in the log
     seconds: float = 0.0
 
 
@@ -67,7 +68,7 @@ class Upkeep:
         if self._core.settings.mode != "observe":
             self._dead_processes(facts.now, result)
             self._dead_nodes(facts.now, result)
-            result.mended = self._mend()
+            self._mend(result)
         return result
 
     def _dead_processes(self, now: int, result: UpkeepResult) -> None:
@@ -121,11 +122,11 @@ class Upkeep:
                 settle = op.Settle(session_id, location, attempts, retention=self._core.retention, own=not owed_only)
                 closed += self._store.execute(settle).counted
 
-    def _mend(self) -> int:
+    def _mend(self, result: UpkeepResult) -> None:
         """Looks at a slice of all keys, and goes on there next time; one worker at a time."""
-        mended, token = 0, secrets.token_hex(8)
+        token = secrets.token_hex(8)
         if not self._store.execute(op.TakeLease("mend", token, 30_000)):
-            return 0
+            return
         try:
             cursors = self._store.execute(op.Table("mend"))
             for partition in run(partitions(self._core), self._store):
@@ -134,13 +135,24 @@ class Upkeep:
                 core = self._core
                 repairs = [op.Mend(sid, core.width, core.grace, core.retention) for sid in ids]
                 for repair, answer in zip(repairs, self._store.execute_many(repairs), strict=True):
-                    if not isinstance(answer, StoreError) and answer.what:
-                        mended += 1
-                        log.warning("mended session %s: %s", repair.session_id, answer.what)
+                    self._tell(repair.session_id, answer, result)
                 self._store.execute(op.TablePut("mend", partition, str(cursor)))
         finally:
             self._store.execute(op.DropLease("mend", token))
-        return mended
+
+    def _tell(self, session_id: str, answer: op.Mended | StoreError, result: UpkeepResult) -> None:
+        if isinstance(answer, StoreError):
+            log.warning("session %s can't be mended: %s", session_id, answer)
+        elif answer.what == "damaged":
+            result.damaged += 1
+            log.error(
+                "a record of session %s can't be read, so nothing of it is touched: look at the keys that end in s:%s and "
+                "r:%s; what you delete there is no longer owned, and the orphan pass finds its files",
+                session_id, session_id, session_id,
+            )  # fmt: skip
+        elif answer.what:
+            result.mended += 1
+            log.warning("mended session %s: %s", session_id, answer.what)
 
 
 def _object(text: str) -> dict[str, Any]:

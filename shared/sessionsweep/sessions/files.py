@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def register(
     quota = session.user is not None and bool(s.max_resources_per_user or s.max_bytes_per_user)
     if quota:
         yield from _reserve_quota(core, session, resource_id, size)
-    registered = yield from ask(
+    registered = yield from _making_room(
         op.Register(
             session.session_id,
             resource_id,
@@ -102,9 +103,21 @@ def _grow(core: Core, session: SessionRecord, resource_id: str, size: int) -> Fl
     s = core.settings
     if session.user is not None and (s.max_resources_per_user or s.max_bytes_per_user):
         yield from _reserve_quota(core, session, resource_id, size)
-    reply = yield from ask(op.Grow(session.session_id, resource_id, size, core.intent_timeout, s.max_bytes_per_session))
+    reply = yield from _making_room(
+        op.Grow(session.session_id, resource_id, size, core.intent_timeout, s.max_bytes_per_session)
+    )
     if reply.status != "ok":
         _refuse(core, session.session_id, resource_id, reply.status, size)
+
+
+def _making_room(operation: op.Register | op.Grow) -> Flow[op.Registered]:
+    """Sends it until it is answered: where hundreds must go to make room, one call lets only some go."""
+    evicted: tuple[str, ...] = ()
+    while True:
+        reply = yield from ask(operation)
+        evicted += reply.evicted
+        if reply.status != "again":
+            return replace(reply, evicted=evicted)
 
 
 def commit(core: Core, session: SessionRecord, resource_id: str, size: int) -> Flow[None]:

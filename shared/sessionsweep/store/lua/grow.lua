@@ -6,7 +6,7 @@ ARGV
   2 size       bytes wanted in all
   3 timeout    ms until it is overdue
   4 max_bytes  bytes
-RETURNS {status, evicted ids, overdue at}
+RETURNS {status, evicted ids, overdue at}; status `again`: only some room was made yet, call again
 ]]
 local session = KEYS[1]
 local rid, size, timeout, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -29,20 +29,25 @@ if not value then return {'unknown', {}, 0} end
 local v = res(value)
 if v.state ~= 'i' then return {'unknown', {}, 0} end
 local more = math.max(0, size - v.size)
-local victims, limit = {}, nil
+local victims, limit, again = {}, nil, false
+local places = lines(redis.call('HGET', rkey, '@'))
 if more > 0 then
-  victims, limit = choose_victims(rkey, h, now, 0, h.bytes + more - max_bytes, rid)
+  victims, limit, again = choose_victims(rkey, now, 0, h.bytes + more - max_bytes, rid)
   if limit then return {limit, {}, 0} end
+end
+if again then
+  local ids = evict(prefix, sid, raw, h, victims, places, now)
+  save_counts(prefix, sid, h)
+  close_books(prefix)
+  return {'again', ids, 0}
 end
 v.size = v.size + more
 v.till = math.max(v.till, now + timeout)
 redis.call('HSET', rkey, rid, pack(v))
 redis.call('ZADD', prefix .. 'i', v.till, sid .. ' ' .. rid)
-evict(prefix, sid, raw, h, victims, lines(redis.call('HGET', rkey, '@')), now)
+local ids = evict(prefix, sid, raw, h, victims, places, now)
 h.bytes = h.bytes + more
 save_counts(prefix, sid, h)
 count('b_active', more)
 close_books(prefix)
-local ids = {}
-for i, victim in ipairs(victims) do ids[i] = victim.rid end
 return {'ok', ids, v.till}

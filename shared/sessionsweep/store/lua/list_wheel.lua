@@ -9,6 +9,7 @@ RETURNS {ids, next slot, next offset}; next slot 0: the end
 ]]
 local wheel = KEYS[1]
 local slot, offset, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+--@include layout
 local ids = {}
 local prefix = string.sub(wheel, 1, -2)
 for _ = 1, 200 do -- at most 200 slots a call, so that a sparse wheel stays cheap
@@ -17,7 +18,9 @@ for _ = 1, 200 do -- at most 200 slots a call, so that a sparse wheel stays chea
   if name ~= slot then offset = 0 end
   local want = limit - #ids
   local found = redis.call('LRANGE', prefix .. 'w:' .. name, offset, offset + want - 1)
-  for _, sid in ipairs(found) do ids[#ids + 1] = sid end
+  for _, sid in ipairs(found) do
+    if is_id(sid) then ids[#ids + 1] = sid end
+  end
   if #found == want then return {ids, name, offset + want} end
   slot, offset = string.format('%.0f', tonumber(name) + 1), 0
 end

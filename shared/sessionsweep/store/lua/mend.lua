@@ -5,7 +5,7 @@ ARGV
   1 width      of a wheel slot, ms
   2 grace      ms
   3 retention  ms that a receipt stays
-RETURNS what was repaired, or an empty text
+RETURNS what was repaired, `damaged` if it can't be, or an empty text
 ]]
 local session = KEYS[1]
 local width, grace, retention = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
@@ -20,6 +20,7 @@ local sid = string.sub(session, -20)
 local rkey, tkey = prefix .. 'r:' .. sid, prefix .. 't:' .. sid
 redis.call('UNLINK', prefix .. 'none')
 local raw = redis.call('GET', session)
+if raw and #raw < 72 then return 'damaged' end
 if raw then
   local h = header(raw)
   local slot = string.format('%.0f', h.filed)
@@ -30,10 +31,13 @@ if raw then
   return 'refiled'
 end
 local all = redis.call('HGETALL', rkey)
-local places, any, missing = {}, false, false
+local places, any, missing, damaged = {}, false, false, false
 for i = 1, #all, 2 do
   if all[i] == '@' then places = lines(all[i + 1]) end
-  if is_record(all[i]) then any = true end
+  if is_record(all[i]) then
+    any = true
+    damaged = damaged or not is_sound(all[i + 1])
+  end
 end
 local buried = redis.call('EXISTS', tkey) == 1
 if not any then
@@ -50,7 +54,7 @@ if not buried then
     'base', string.format('%.0f', now + grace), 'due', string.format('%.0f', now + grace))
   local n, bytes = 0, 0
   for i = 1, #all, 2 do
-    if is_record(all[i]) then
+    if is_record(all[i]) and is_sound(all[i + 1]) then
       local v = res(all[i + 1])
       if v.state == 'l' or v.state == 'i' then
         n, bytes = n + 1, bytes + (v.kind == 's' and 0 or v.size)
@@ -81,4 +85,5 @@ for number, place in ipairs(places) do
   end
 end
 if not buried then return 'buried' end
+if damaged then return 'damaged' end
 return missing and 'requeued' or ''

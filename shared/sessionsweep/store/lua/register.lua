@@ -13,7 +13,7 @@ ARGV
   9 max_bytes      bytes
   10 max_streams   streams
   11 quota         1: it holds a share of its user's quota
-RETURNS {status, evicted ids, overdue at}
+RETURNS {status, evicted ids, overdue at}; status `again`: only some room was made yet, call again
 ]]
 local session = KEYS[1]
 local rid, kind, location, size, purpose = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
@@ -44,13 +44,18 @@ if there then
 end
 local places = lines(redis.call('HGET', rkey, '@'))
 
-local victims = {}
+local victims, limit, again = {}, nil, false
 if kind == 's' then
   if h.streams + 1 > max_streams then return {'limit:streams', {}, 0} end
 else
-  local limit
-  victims, limit = choose_victims(rkey, h, now, h.resources + 1 - max_resources, h.bytes + size - max_bytes, rid)
+  victims, limit, again = choose_victims(rkey, now, h.resources + 1 - max_resources, h.bytes + size - max_bytes, rid)
   if limit then return {limit, {}, 0} end
+end
+if again then
+  local ids = evict(prefix, sid, raw, h, victims, places, now)
+  save_counts(prefix, sid, h)
+  close_books(prefix)
+  return {'again', ids, 0}
 end
 
 local number, added = line_for(rkey, places, location)
@@ -65,7 +70,7 @@ redis.call('HSET', rkey, rid, pack({state = live == '1' and 'l' or 'i', kind = k
 if live ~= '1' then redis.call('ZADD', prefix .. 'i', till, sid .. ' ' .. rid) end
 -- an entry far ahead, so that the streams of a process that died can be found
 if kind == 's' then redis.call('ZADD', prefix .. 'q:' .. location, 'NX', string.format('%.0f', FAR), sid) end
-evict(prefix, sid, raw, h, victims, places, now)
+local ids = evict(prefix, sid, raw, h, victims, places, now)
 if kind == 's' then h.streams = h.streams + 1 else h.resources = h.resources + 1; h.bytes = h.bytes + size end
 save_counts(prefix, sid, h)
 redis.call('SETRANGE', session, 1, string.char(bit.bor(h.flags, OWNS, quota == '1' and QUOTA or 0)))
@@ -73,6 +78,4 @@ count('reg', 1)
 count('active', 1)
 count('b_active', size)
 close_books(prefix)
-local ids = {}
-for i, victim in ipairs(victims) do ids[i] = victim.rid end
 return {'ok', ids, till}

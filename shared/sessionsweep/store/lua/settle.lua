@@ -26,20 +26,29 @@ local NAMES = {d = 'deleted', g = 'gone', p = 'promoted', f = 'forgotten'}
 redis.call('UNLINK', prefix .. 'none') -- reclaiming must work on a full server
 
 local counted, dead, freed, changed = 0, {}, 0, false
-local pos = 1
+local told, rids, pos = {}, {}, 1
 while pos <= #attempts do
   local rid, outcome, delay, message
   rid, outcome, delay, message, pos = struct.unpack('>Bc0c1I6Bc0', attempts, pos)
-  local value = redis.call('HGET', resources, rid)
-  if value then
+  told[#told + 1] = {rid, outcome, delay, message}
+  rids[#rids + 1] = rid
+end
+-- read and written at once: a call for each record would cost more than all the rest
+local values = #rids > 0 and redis.call('HMGET', resources, unpack(rids)) or {}
+local drop, put, uncommitted, buried, seen = {}, {}, {}, {}, {}
+for n, one in ipairs(told) do
+  local rid, outcome, delay, message = unpack(one)
+  local value = not seen[rid] and values[n] -- told twice in one call, it counts once
+  seen[rid] = true
+  if value and is_sound(value) then
     local v = res(value)
     local name = NAMES[outcome]
     local owed = v.state == 'o' or (not raw and v.state ~= 'd')
     if name and (owed or v.state == 'd' or own == '1') then
-      redis.call('HDEL', resources, rid)
-      if v.state == 'i' then redis.call('ZREM', prefix .. 'i', sid .. ' ' .. rid) end
+      drop[#drop + 1] = rid
+      if v.state == 'i' then uncommitted[#uncommitted + 1] = sid .. ' ' .. rid end
       if v.state == 'd' then
-        redis.call('ZREM', prefix .. 'dl', sid .. ' ' .. rid)
+        buried[#buried + 1] = sid .. ' ' .. rid
         count('dead', -1)
       elseif owed then
         count('owed', -1)
@@ -58,27 +67,31 @@ while pos <= #attempts do
       freed = freed + v.size
     elseif name or not owed or (v.state == 'o' and v.till > now) then
       -- not ours to count, or counted already: the same attempt told twice uses one try
-    elseif outcome == 'b' then
-      if v.state == 'i' then redis.call('ZREM', prefix .. 'i', sid .. ' ' .. rid) end
+    else
+      if v.state == 'i' then uncommitted[#uncommitted + 1] = sid .. ' ' .. rid end
       v.state, v.till = 'o', now + delay
-      redis.call('HSET', resources, rid, pack(v))
-    elseif outcome == 'x' then
-      if v.state == 'i' then redis.call('ZREM', prefix .. 'i', sid .. ' ' .. rid) end
-      v.state, v.till, v.tries, v.error = 'o', now + delay, math.min(v.tries + 1, 255), string.sub(message, 1, 200)
-      if v.tries >= tries then
-        v.state, v.till = 'd', now
-        redis.call('ZADD', prefix .. 'dl', now, sid .. ' ' .. rid)
-        count('owed', -1)
-        count('b_owed', -v.size)
-        count('dead', 1)
-        dead[#dead + 1] = rid
-        event(prefix, 'e', 'resource_dead', 's', sid, 'x', rid, 'why', v.error)
+      if outcome == 'x' then
+        v.tries, v.error = math.min(v.tries + 1, 255), string.sub(message, 1, 200)
+        if v.tries >= tries then
+          v.state, v.till = 'd', now
+          redis.call('ZADD', prefix .. 'dl', now, sid .. ' ' .. rid)
+          count('owed', -1)
+          count('b_owed', -v.size)
+          count('dead', 1)
+          dead[#dead + 1] = rid
+          event(prefix, 'e', 'resource_dead', 's', sid, 'x', rid, 'why', v.error)
+        end
+        counted = counted + 1
       end
-      redis.call('HSET', resources, rid, pack(v))
-      counted = counted + 1
+      put[#put + 1] = rid
+      put[#put + 1] = pack(v)
     end
   end
 end
+if #drop > 0 then redis.call('HDEL', resources, unpack(drop)) end
+if #put > 0 then redis.call('HSET', resources, unpack(put)) end
+if #uncommitted > 0 then redis.call('ZREM', prefix .. 'i', unpack(uncommitted)) end
+if #buried > 0 then redis.call('ZREM', prefix .. 'dl', unpack(buried)) end
 if changed then save_counts(prefix, sid, h) end
 
 local left = 0

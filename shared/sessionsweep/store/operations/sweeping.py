@@ -21,6 +21,7 @@ class Swept:
     owed: int = 0
     held_until: int = 0  # idle ends are stopped until then (0: not)
     would: tuple[str, ...] = ()  # with `observe`: ids that would have been ended, `<sid> <reason>`
+    newer: bool = False  # stopped at a session that a newer release wrote, and that a newer release sweeps
 
 
 @dataclass(frozen=True, slots=True)

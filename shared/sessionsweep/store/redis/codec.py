@@ -19,6 +19,7 @@ from sessionsweep.model.states import ResourceState
 VERSION = 1
 HEADER = struct.Struct(">BB16sHIBIBIHIHIHHHIHII3s3s")
 RESOURCE = struct.Struct(">ccHIHIHIHIBB")
+_STATES = frozenset(state.value.encode() for state in ResourceState)
 PUBLIC_FLAGS = 7  # books and quota; the others are the scripts' own
 
 
@@ -35,6 +36,8 @@ class _Draft:
 
     def __init__(self, session_id: str, raw: bytes) -> None:
         self.session_id = session_id
+        if len(raw) < HEADER.size:
+            raise StoreError(f"the record of session {session_id} is damaged: {len(raw)} bytes of {HEADER.size}")
         (
             version, flags, self.mac, c1, c0, i1, i0, m1, m0, f1, f0, k1, k0, self.resource_count, self.stream_count,
             b1, b0, l1, l0, self.request_count, self.fingerprint4, self.fingerprint6,
@@ -120,10 +123,17 @@ def decode_resource(resource_id: str, raw: bytes, locations: list[str]) -> Resou
     state, kind, s1, s0, c1, c0, u1, u0, t1, t0, tries, number = RESOURCE.unpack_from(raw)
     purpose, at = _text(raw, RESOURCE.size, 1)
     error, _ = _text(raw, at, 1)
+    location = locations[number - 1] if 0 < number <= len(locations) else ""
     return ResourceRecord(
-        resource_id, ResourceState(state.decode()), kind.decode(), locations[number - 1], s1 << 32 | s0, c1 << 32 | c0,
+        resource_id, ResourceState(state.decode()), kind.decode(), location, s1 << 32 | s0, c1 << 32 | c0,
         u1 << 32 | u0, t1 << 32 | t0, tries, purpose, error,
     )  # fmt: skip
+
+
+def is_sound(raw: bytes) -> bool:
+    """Whether it is a resource's record: of a known state and of the length that it says. Others are left alone."""
+    purpose = raw[28] if len(raw) > 29 else 255
+    return raw[:1] in _STATES and len(raw) > 29 + purpose and len(raw) == 30 + purpose + raw[29 + purpose]
 
 
 def _text(raw: bytes, at: int, width: int) -> tuple[str, int]:

@@ -16,7 +16,7 @@ from sessionsweep.model.session import SessionRecord, Tombstone
 from sessionsweep.model.states import Outcome
 from sessionsweep.store import operations as op
 from sessionsweep.store.keys import Keys
-from sessionsweep.store.redis.codec import decode_resource, decode_session, encode_changes, encode_tail
+from sessionsweep.store.redis.codec import decode_resource, decode_session, encode_changes, encode_tail, is_sound
 from sessionsweep.store.redis.resp import Arg, pack
 
 SESSION_ID_LENGTH = 20
@@ -101,11 +101,13 @@ _LETTER = {
     Outcome.BUSY: b"b",
     Outcome.FAILED: b"x",
 }
+_META_NUMBERS = {"partitions": 256} | dict.fromkeys(("high_water", "last_sweep", "beat_seen", "run_since"), 10**15)
 _NO_FINGERPRINT = b"\0\0\0"
 
 
 def _text(raw: bytes | None) -> str:
-    return raw.decode() if raw else ""
+    # whoever may write to the server may put any bytes there: they must not end a pass
+    return str(raw, "utf-8", "replace") if raw else ""
 
 
 class _OpenedDraft:
@@ -167,8 +169,8 @@ def _peeked(o: op.PeekSession, reply: list[Any]) -> op.Peeked:
 
 def _pairs(flat: list[bytes] | Mapping[bytes, bytes]) -> dict[str, str]:
     if isinstance(flat, Mapping):
-        return {key.decode(): value.decode() for key, value in flat.items()}
-    return {flat[i].decode(): flat[i + 1].decode("utf-8", "replace") for i in range(0, len(flat), 2)}
+        return {_text(key): _text(value) for key, value in flat.items()}
+    return {_text(flat[i]): _text(flat[i + 1]) for i in range(0, len(flat), 2)}
 
 
 def _lines(raw: bytes | None) -> list[str]:
@@ -187,14 +189,14 @@ def _resources(_: Any, flat: list[bytes]) -> tuple[ResourceRecord, ...]:
             places = _lines(flat[i + 1])
         elif not flat[i].startswith(b"@"):
             fields.append((flat[i], flat[i + 1]))
-    return tuple(decode_resource(rid.decode(), raw, places) for rid, raw in fields)
+    return tuple(decode_resource(_text(rid), raw, places) for rid, raw in fields if is_sound(raw))
 
 
 def _leased(_: op.Lease, reply: list[Any]) -> op.Leased:
     entries = []
     for sid, at, *flat in reply[0]:
         places = _lines(at)
-        found = [decode_resource(flat[i].decode(), flat[i + 1], places) for i in range(0, len(flat), 2)]
+        found = [decode_resource(_text(flat[i]), flat[i + 1], places) for i in range(0, len(flat), 2)]
         entries.append(
             (
                 sid.decode(),
@@ -222,6 +224,12 @@ def _queue_page_args(o: op.QueuePage) -> list[Arg]:
     return [*span, "LIMIT", o.skip, o.limit, "WITHSCORES"]
 
 
+def _swept(_: Any, reply: list[Any]) -> op.Swept:
+    idle, expired, refiled, stale, more, now, owed, held, would, newer = reply
+    told = tuple(_text(one) for one in would)
+    return op.Swept(idle, expired, refiled, stale, bool(more), now, owed, int(held), told, bool(newer))
+
+
 def _outbox(_: Any, reply: list[bytes]) -> tuple[op.OutboxEntry, ...]:
     entries = []
     for raw in reply:
@@ -234,19 +242,26 @@ def _outbox(_: Any, reply: list[bytes]) -> tuple[op.OutboxEntry, ...]:
 
 
 def _dead_letters(_: Any, reply: list[Any]) -> tuple[op.DeadLetter, ...]:
-    return tuple(
-        op.DeadLetter(sid.decode(), decode_resource(rid.decode(), raw, _lines(at))) for sid, rid, raw, at in reply
-    )
+    return tuple(op.DeadLetter(_text(sid), decode_resource(_text(rid), raw, _lines(at))) for sid, rid, raw, at in reply)
 
 
 def _scanned(o: op.ScanSessions, reply: list[Any]) -> tuple[int, tuple[str, ...]]:
-    found = dict.fromkeys(key.decode().rsplit(":", 1)[-1] for key in reply[1])
+    found = dict.fromkeys(_text(key).rsplit(":", 1)[-1] for key in reply[1])
     return int(reply[0]), tuple(sid for sid in found if is_session_id(sid))
 
 
 def _facts(_: Any, reply: list[Any]) -> op.ServerFacts:
     run_id, now, version, policy, used, limit, _ = reply
     return op.ServerFacts(_text(run_id), now, _text(version), _text(policy), int(used), int(limit))
+
+
+def _meta(_: Any, flat: list[bytes] | Mapping[bytes, bytes]) -> dict[str, str]:
+    """What is no number, or no possible one, counts as absent: then a hold stops destruction, and passes go on."""
+    return {
+        name: value
+        for name, value in _pairs(flat).items()
+        if name not in _META_NUMBERS or (value.isdecimal() and len(value) < 16 and int(value) <= _META_NUMBERS[name])
+    }
 
 
 def _book(user: str | None, k: Keys) -> str:
@@ -376,12 +391,14 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         command=("ZRANGE",),
     ),
     op.SweepStep: Wire(
-        lambda _, r: op.Swept(r[0], r[1], r[2], r[3], bool(r[4]), r[5], r[6], int(r[7]), tuple(_text(w) for w in r[8])),
+        _swept,
         lambda o, k: [k.wheel(o.partition)],
         lambda o: [o.width, o.grace, o.hold, o.limit, o.bound, int(o.observe)],
         "sweep",
     ),
-    op.OverdueIntents: Wire(_same, lambda o, k: [k.intents(o.partition)], lambda o: [o.limit, o.bound, o.hold], "overdue"),
+    op.OverdueIntents: Wire(
+        _same, lambda o, k: [k.intents(o.partition)], lambda o: [o.limit, o.bound, o.hold], "overdue"
+    ),
     op.OutboxRead: Wire(_outbox, lambda o, k: [k.outbox(o.partition)], lambda o: [0, o.limit - 1], command=("LRANGE",)),
     op.OutboxDone: Wire(
         _same,
@@ -457,7 +474,7 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         "quota",
     ),
     op.Facts: Wire(_facts, lambda _, k: [k.globals("meta")], script="facts"),
-    op.Meta: Wire(lambda _, r: _pairs(r), lambda _, k: [k.globals("meta")], command=("HGETALL",)),
+    op.Meta: Wire(_meta, lambda _, k: [k.globals("meta")], command=("HGETALL",)),
     op.SetMeta: Wire(_flag, lambda _, k: [k.globals("meta")], _set_meta_args, "set_meta"),
     op.Table: Wire(lambda _, r: _pairs(r), lambda o, k: [k.globals(o.name)], command=("HGETALL",)),
     op.TablePut: Wire(
@@ -470,7 +487,7 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
     op.TakeLease: Wire(_flag, lambda o, k: [k.globals(f"l:{o.name}")], lambda o: [o.token, o.duration], "take_lease"),
     op.DropLease: Wire(_flag, lambda o, k: [k.globals(f"l:{o.name}")], lambda o: [o.token], "drop_lease"),
     op.Counters: Wire(
-        lambda _, r: {name: int(n) for name, n in _pairs(r).items()},
+        lambda _, r: {name: int(n) for name, n in _pairs(r).items() if n.lstrip("-").isdecimal()},
         lambda o, k: [k.counters(o.partition)],
         command=("HGETALL",),
     ),

@@ -13,19 +13,27 @@ local function save_counts(prefix, sid, h)
   redis.call('SETRANGE', prefix .. 's:' .. sid, 46, struct.pack('>I2I2I6', h.resources, h.streams, h.bytes))
 end
 
+local function queue_up(prefix, sid, place, due, now)
+  redis.call('HSET', prefix .. 'l', place, 1)
+  redis.call('ZADD', prefix .. 'q:' .. place, 'LT', string.format('%.0f', due), sid)
+  if due <= now then nudge(prefix, place) end
+end
+
+local function count_owed(resources, bytes)
+  count('active', -resources)
+  count('owed', resources)
+  count('b_active', -bytes)
+  count('b_owed', bytes)
+end
+
 local function owe(prefix, sid, raw, h, rid, v, place, now)
   if v.state == 'i' then redis.call('ZREM', prefix .. 'i', sid .. ' ' .. rid) end
   local pinned = v.state == 'l' and v.till or 0
   v.state = 'o'
   v.till = math.max(now, pinned)
   redis.call('HSET', prefix .. 'r:' .. sid, rid, pack(v))
-  redis.call('HSET', prefix .. 'l', place, 1)
-  redis.call('ZADD', prefix .. 'q:' .. place, 'LT', string.format('%.0f', v.till), sid)
-  if v.till <= now then nudge(prefix, place) end
+  queue_up(prefix, sid, place, v.till, now)
   uncount(h, v)
   give_back_quota(prefix, sid, raw, h, rid)
-  count('active', -1)
-  count('owed', 1)
-  count('b_active', -v.size)
-  count('b_owed', v.size)
+  count_owed(1, v.size)
 end

@@ -10,7 +10,7 @@ local function line_for(rkey, places, location)
   end
   local used, all = {}, redis.call('HGETALL', rkey)
   for i = 1, #all, 2 do
-    if is_record(all[i]) then used[res(all[i + 1]).loc] = true end
+    if is_record(all[i]) and is_sound(all[i + 1]) then used[string.byte(all[i + 1], 28)] = true end
   end
   for i = 1, 255 do
     if not used[i] then

@@ -1,8 +1,9 @@
--- when one owed record is due: its grace, its pin and its back-off are all waited out
-local function due_of(v, ended)
-  if v.state == 'o' then return v.till end
-  if v.state == 'i' then return ended end -- its writer holds the lock, or has not begun and will be refused
-  return math.max(ended, v.till)
+-- when a record that is owed is due: its grace, its pin and its back-off are all waited out
+local function due_of(value, ended)
+  local state = string.byte(value)
+  if state == OWED then return till_of(value) end
+  if state == INTENT then return ended end -- its writer holds the lock, or has not begun and will be refused
+  return math.max(ended, till_of(value))
 end
 
 -- when an ended session's resources are due; nil while the session is live
@@ -16,13 +17,15 @@ end
 local function requeue(prefix, location, sid, all, number, ended)
   local earliest, owed, streams = FAR, 0, false
   for i = 1, #all, 2 do
-    if is_record(all[i]) then
-      local v = res(all[i + 1])
-      if v.loc == number and v.state ~= 'd' then
-        if v.state == 'o' or ended then
+    local value = all[i + 1]
+    if is_record(all[i]) and is_sound(value) then
+      local state, kind = string.byte(value, 1, 2)
+      if string.byte(value, 28) == number and state ~= DEAD then
+        if ended or state == OWED then
           owed = owed + 1
-          earliest = math.min(earliest, due_of(v, ended))
-        elseif v.kind == 's' then
+          local due = due_of(value, ended)
+          if due < earliest then earliest = due end
+        elseif kind == STREAM then
           streams = true
         end
       end

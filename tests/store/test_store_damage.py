@@ -1,0 +1,149 @@
+"""What somebody wrote past the library stops only itself: its neighbours in the same batch go on, and it is told of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+from driving import DISK, IDLE, P, RedisSubject
+
+from sessionsweep.model.ids import new_resource_id, new_session_id
+from sessionsweep.model.states import Outcome, ResourceState
+from sessionsweep.store import operations as op
+from sessionsweep.store.redis import scripts
+
+BYTES_AND_NO_ID = b"\xff\xfe no id"
+
+
+@pytest.fixture
+def store(redis_url: str, namespace: str) -> Iterator[RedisSubject]:
+    """Only Redis: nobody writes into another process's memory."""
+    subject = RedisSubject(redis_url, namespace)
+    yield subject
+    subject.close()
+
+
+def damage(store: RedisSubject, key: str, how: str) -> None:
+    """Puts something else where a record stood."""
+    store.client.delete(key)
+    if how == "another type":
+        store.client.rpush(key, "x")
+    else:
+        store.client.set(key, {"short": b"\x01short", "empty tail": b"\x01" + b"\0" * 73}[how])
+
+
+@pytest.mark.parametrize("how", ["short", "another type", "empty tail"])
+def test_a_session_that_cannot_be_read_keeps_none_of_its_slot_from_their_end(store: RedisSubject, how: str) -> None:
+    before, broken, after = store.create(), store.create(), store.create()
+    file = store.file(after)
+    slot = store.client.zrange(store.keys.wheel(P), 0, 0)[0].decode()
+    store.client.lpush(f"{store.keys.wheel(P)}:{slot}", BYTES_AND_NO_ID)
+    damage(store, store.keys.session(broken), how)
+    store.advance(IDLE * 2)
+    swept = store.sweep()
+    assert swept.idle >= 2
+    assert not swept.more, "the wheel is done with: nobody waits behind what can't be read"
+    assert {store.do(op.PeekSession(sid)).record for sid in (before, after)} == {None}
+    assert store.client.exists(store.keys.session(broken)) == 1, "what can't be read is not destroyed"
+    assert store.leased()[after] == {file}
+    assert store.do(op.ListWheel(P, 0, 0, 10)) == ((), 0, 0)
+
+
+def test_a_newer_release_s_session_stops_the_sweep_there_and_says_so(store: RedisSubject) -> None:
+    newer = store.create()
+    store.create()
+    store.client.setrange(store.keys.session(newer), 0, b"\x02")
+    store.advance(IDLE * 2)
+    swept = store.sweep()
+    assert (swept.newer, swept.more, swept.idle) == (True, False, 0)
+    assert store.do(op.ListWheel(P, 0, 0, 10))[0][0] == newer, "it keeps its place in the wheel"
+
+
+@pytest.mark.parametrize("value", [b"", b"x", b"l", b"o" * 29, b"l" + b"\xff" * 40])
+def test_a_resource_that_cannot_be_read_keeps_none_of_its_session_from_going(store: RedisSubject, value: bytes) -> None:
+    sid = store.create()
+    whole = {store.file(sid) for _ in range(3)}
+    store.client.hset(store.keys.resources(sid), new_resource_id(), value)
+    store.end(sid)
+    assert store.leased() == {sid: whole}
+    attempts = tuple(op.Attempt(rid, Outcome.DELETED) for rid in whole)
+    assert store.do(op.Settle(sid, DISK, attempts)).counted == 3
+    assert store.leased(lease_id="lease-2") == {}
+    assert [one.resource_id for one in store.do(op.ListResources(sid))] == []
+    assert store.do(op.Mend(sid, 10_000, 0, 1000)).what == "damaged"
+    assert store.client.hlen(store.keys.resources(sid)) == 2, "it is kept, and told of"
+
+
+def test_entries_of_a_queue_that_are_none_keep_no_other_from_being_leased(store: RedisSubject) -> None:
+    broken, sid = store.create(), store.create()
+    store.file(broken)
+    file = store.file(sid)
+    store.end(broken)
+    store.end(sid)
+    queue = store.keys.queue(P, DISK)
+    store.client.zadd(queue, {BYTES_AND_NO_ID: 1, "../../etc/passwd": 2, "": 3})
+    damage(store, store.keys.resources(broken), "another type")
+    assert store.leased() == {sid: {file}}
+    assert set(store.client.zrange(queue, 0, -1)) == {sid.encode(), broken.encode()}
+    assert store.do(op.Counters(P))["damaged"] == 1
+    assert store.leased(lease_id="lease-2") == {}
+    assert store.do(op.Counters(P))["damaged"] == 1, "it isn't looked at again at once"
+
+
+def test_intents_that_cannot_be_read_keep_no_other_from_being_overdue(store: RedisSubject) -> None:
+    broken, sid, newer = store.create(), store.create(), store.create()
+    store.register(broken, intent_timeout=1000)
+    late = store.register(sid, intent_timeout=1000)
+    left = store.register(newer, intent_timeout=1000)
+    store.client.zadd(store.keys.intents(P), {BYTES_AND_NO_ID: 1, "no-space": 2, "a b c": 3})
+    damage(store, store.keys.session(broken), "short")
+    store.client.setrange(store.keys.session(newer), 0, b"\x02")
+    store.advance(1000)
+    assert store.do(op.OverdueIntents(P, limit=6)) == 6
+    assert store.resource(sid, late).state is ResourceState.OWED
+    assert store.do(op.OverdueIntents(P, limit=6)) == 0
+    assert store.client.zrange(store.keys.intents(P), 0, -1) == [f"{newer} {left}".encode()]
+
+
+def test_dead_letters_that_cannot_be_read_hide_no_other(store: RedisSubject) -> None:
+    sid, strange = store.create(), new_session_id(P)
+    rid = store.file(sid)
+    store.end(sid)
+    store.leased()
+    store.do(op.Settle(sid, DISK, (op.Attempt(rid, Outcome.FAILED, 0, "EPERM"),), 1))
+    store.client.zadd(store.keys.dead_letters(P), {BYTES_AND_NO_ID: 1, f"{strange} x": 2})
+    store.client.set(store.keys.resources(strange), "x")
+    assert [one.record.resource_id for one in store.do(op.DeadLetters(P, 0, 10))] == [rid]
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "", "9" * 40, "0x10", b"\xff"])
+def test_numbers_of_the_deployment_that_are_none_count_as_absent(store: RedisSubject, value: str | bytes) -> None:
+    fields = ["partitions", "high_water", "last_sweep", "beat_seen", "run_since"]
+    for field in fields:
+        store.client.hset(store.keys.globals("meta"), field, value)
+    assert set(store.do(op.Meta())) & set(fields) == set()
+    store.client.hset(store.keys.counters(P), "created", value)
+    store.do(op.Counters(P))
+    assert store.do(op.SetMeta({"high_water": "5"}, raise_only=True)) is True
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ("{err = 'WRONGTYPE Operation against a key'}", "left alone"),
+        ("'data string too short'", "left alone"),
+        ("{err = 'MOVED 7 127.0.0.1:1'}", "raised"),
+        ("{err = 'OOM command not allowed'}", "raised"),
+        ("{err = 'READONLY no writes here'}", "raised"),
+        ("{err = 'FORMAT a newer release wrote this'}", "raised"),
+    ],
+)
+def test_only_what_cannot_be_read_is_passed_over(store: RedisSubject, said: str, what: str) -> None:
+    parts = "".join(scripts._part(name) for name in ("books", "damage"))
+    text = parts + f"return attempt(function() error({said}) end) and 1 or 0"
+    if what == "raised":
+        with pytest.raises(redis.ResponseError, match=said.split("'")[1].split()[0]):
+            store.client.eval(text, 0)
+    else:
+        assert store.client.eval(text, 0) == 0
