@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import redis
 from typer.testing import CliRunner
 
 from sessionsweep import Session, Sessions, Settings
@@ -17,6 +18,7 @@ from sessionsweep.cli.app import app
 from sessionsweep.model.holds import Hold
 from sessionsweep.model.ids import new_resource_id, new_session_id
 from sessionsweep.store import operations as op
+from sessionsweep.volumes.volume import Volume
 from support.processes import wait_until
 
 KEY = "cli-test-key-" + "k" * 40
@@ -110,6 +112,24 @@ class Deployment:
 
     def alive(self, session: Session) -> bool:
         return self.sessions.get(session.id) is not None
+
+
+def volume_of(cli: Deployment) -> Volume:
+    return Volume.open(cli.root / "a", "a")
+
+
+def beat(cli: Deployment, node: str, *volume_ids: str, ago: int = 0) -> None:
+    """A heartbeat of a node's worker."""
+    at = cli.store.execute(op.Facts()).now - ago
+    row = {"at": at, "volumes": dict.fromkeys(volume_ids, "a"), "queues": []}
+    cli.store.execute(op.TablePut("n", node, json.dumps(row)))
+
+
+def flush(cli: Deployment) -> None:
+    """What a FLUSHALL does to this deployment."""
+    with redis.Redis.from_url(cli.settings.redis_url) as server:
+        for key in server.scan_iter(f"{cli.settings.namespace}:*"):
+            server.delete(key)
 
 
 def orphan(cli: Deployment, content: bytes = b"lost") -> Path:

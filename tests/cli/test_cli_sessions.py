@@ -184,4 +184,6 @@ def test_tables_fit_80_columns(cli: Deployment) -> None:
     cli.hold("volume:0123456789abcdef", "too-many-orphans")
     for words in (["sessions", "list"], ["sessions", "show", session.id], ["stats"], ["volumes", "list"],
                   ["holds", "list"], ["config", "show"], ["sweep", "idle", "--dry-run"]):  # fmt: skip
-        assert max(map(len, cli(*words).out.splitlines())) <= 80, words
+        lines = cli(*words).out.splitlines()
+        # what stands below a row, a path or a sentence, is never cut: it is copied from there
+        assert max(len(line) for line in lines if not line.startswith("    ")) <= 80, words

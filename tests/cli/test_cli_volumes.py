@@ -7,8 +7,7 @@ import secrets
 from pathlib import Path
 
 import pytest
-import redis
-from command_line import Deployment
+from command_line import Deployment, beat, flush, volume_of
 
 from sessionsweep.engine.trust import Trust
 from sessionsweep.errors import HeldError
@@ -22,24 +21,6 @@ from sessionsweep.volumes.volume import Volume
 
 def tree(root: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-
-
-def volume_of(cli: Deployment) -> Volume:
-    return Volume.open(cli.root / "a", "a")
-
-
-def beat(cli: Deployment, node: str, *volume_ids: str, ago: int = 0) -> None:
-    """A heartbeat of a node's worker."""
-    at = cli.store.execute(op.Facts()).now - ago
-    row = {"at": at, "volumes": dict.fromkeys(volume_ids, "a"), "queues": []}
-    cli.store.execute(op.TablePut("n", node, json.dumps(row)))
-
-
-def flush(cli: Deployment) -> None:
-    """What a FLUSHALL does to this deployment."""
-    with redis.Redis.from_url(cli.settings.redis_url) as server:
-        for key in server.scan_iter(f"{cli.settings.namespace}:*"):
-            server.delete(key)
 
 
 def permit(cli: Deployment) -> None:
@@ -254,7 +235,20 @@ def test_dead_letters_are_listed_with_why(cli: Deployment, letters: list[str]) -
     rows = cli("dead-letters", "list", "--json").json()
     assert {row["resource_id"] for row in rows} == set(letters)
     assert {(row["error"], row["tries"], row["size"]) for row in rows} == {("EACCES", 1, 100)}
-    assert max(map(len, cli("dead-letters", "list").out.splitlines())) <= 80
+    shown = cli("dead-letters", "list").out
+    for row in rows:
+        below = f"files/{row['session_id'][2:4]}/{row['session_id']}/{row['resource_id']}"
+        assert (row["volume"], row["path"]) == ("a", f"{cli.root}/a/{below}")
+        assert f"    a: {row['path']}\n    EACCES: permission denied" in shown
+
+
+def test_a_dead_letter_on_another_nodes_volume_is_told_with_its_path_below_the_root(
+    cli: Deployment, letters: list[str]
+) -> None:
+    away = {"SESSIONSWEEP_VOLUMES": "", "SESSIONSWEEP_NODE": "desk"}
+    paths = {row["path"] for row in cli("dead-letters", "list", "--json", **away).json()}
+    assert all(path.startswith("files/") for path in paths)
+    assert {Path(path).name for path in paths} == set(letters)
 
 
 def test_a_retried_dead_letter_is_reclaimed(cli: Deployment, letters: list[str]) -> None:
@@ -297,3 +291,53 @@ def test_a_page_full_of_dead_letters_is_not_all(cli: Deployment, monkeypatch: py
     failed = tuple(op.Attempt(rid, Outcome.FAILED, error="EIO") for rid in ids)
     cli.store.execute(op.Settle(session.id, volume_location(volume_of(cli).id), failed, tries=1))
     assert {row["resource_id"] for row in cli("dead-letters", "list", "--json").json()} == set(ids)
+
+
+def test_forget_refuses_while_a_node_may_mount_anything(cli: Deployment) -> None:
+    session, _ = cli.with_file()
+    gone = {"SESSIONSWEEP_VOLUMES": "", "SESSIONSWEEP_NODE": "desk"}
+    cli.store.execute(op.TablePut("n", "node-x", "{damaged"))
+    assert "node-x" in cli("volumes", "forget", "a", "--yes", status=1, **gone).err
+    now = cli.store.execute(op.Facts()).now
+    cli.store.execute(op.TablePut("n", "node-x", json.dumps({"at": now, "volumes": {}, "unknown": True})))
+    assert "node-x" in cli("volumes", "forget", "a", "--yes", status=1, **gone).err
+    assert cli.sessions.attach(session.id).resource_count == 1
+
+
+def test_forget_refuses_what_a_silent_node_mounted_a_moment_ago(cli: Deployment) -> None:
+    session, _ = cli.with_file()
+    beat(cli, "node-b", volume_of(cli).id, ago=60_000)
+    assert "is mounted by node-b" in cli("volumes", "forget", "a", "--yes", status=1, SESSIONSWEEP_VOLUMES="").err
+    assert cli.sessions.attach(session.id).resource_count == 1
+
+
+def test_after_a_flushall_what_workers_mount_is_listed_and_the_rest_is_said_to_be_unknown(cli: Deployment) -> None:
+    cli.with_file()
+    volume, elsewhere = volume_of(cli), new_volume_id()
+    assert cli("volumes", "list").err == ""
+    flush(cli)
+    beat(cli, "node-b", elsewhere)  # its worker has it open, and beats on
+    rows = {row["id"]: row for row in cli("volumes", "list", "--json").json()}
+    assert (rows[volume.id]["state"], rows[volume.id]["name"]) == ("foreign-deployment", "a")
+    assert (rows[elsewhere]["state"], rows[elsewhere]["nodes"]) == ("elsewhere", ["node-b"])
+    said = cli("volumes", "list").err
+    assert "was emptied (FLUSHALL)" in said
+    assert "holds list" in said
+
+
+def test_a_volume_that_is_not_mounted_any_more_is_one_row_with_what_it_owes(cli: Deployment) -> None:
+    session, _ = cli.with_file()
+    cli.sessions.end(session.id)
+    volume_id = volume_of(cli).id
+    (cli.root / "a").rename(cli.root / "unmounted")
+    cli.hold("mount:node-a/a", "marker-missing")
+    (row,) = cli("volumes", "list", "--json").json()
+    assert (row["id"], row["name"], row["state"], row["hold"]) == (volume_id, "a", "marker-missing", "marker-missing")
+    assert (row["owing_sessions"], row["path"], row["disk"]) == (1, str(cli.root / "a"), None)
+
+
+def test_how_full_the_disks_here_are(cli: Deployment) -> None:
+    cli.with_file()
+    (row,) = cli("volumes", "list", "--json").json()
+    assert row["disk"]["free"] > 0
+    assert "% full" in cli("volumes", "list").out

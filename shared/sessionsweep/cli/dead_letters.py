@@ -8,9 +8,10 @@ import typer
 
 from sessionsweep.cli.connecting import Deployment, deployment
 from sessionsweep.cli.options import Json, Yes, confirm
-from sessionsweep.cli.output import count, print_json, print_table, say
+from sessionsweep.cli.output import count, note, print_json, print_listing, say
 from sessionsweep.errors import SessionSweepError
-from sessionsweep.operator import dead_letters
+from sessionsweep.operator import causes, dead_letters, naming
+from sessionsweep.operator.naming import Names
 from sessionsweep.sessions.view import Resource, moment
 from sessionsweep.store.operations import DeadLetter
 from sessionsweep.units import format_size
@@ -22,18 +23,23 @@ All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """List what failed too often, and why."""
+    """List what failed too often: where it lies, and why."""
     with deployment() as here:
         letters = here.run(dead_letters.listed(here.core))
+        names = here.run(naming.names(here.core))
     if as_json:
-        print_json([_row(letter) for letter in letters])
+        print_json([_row(letter, names) for letter in letters])
         return
-    rows = [
-        (r.resource_id, letter.session_id, format_size(r.size), r.tries, f"{r.location}: {r.error}")
-        for letter in letters
-        for r in (letter.record,)
-    ]
-    print_table(("ID", "SESSION", ">SIZE", ">TRIES", "WHERE AND WHY"), rows, "No dead letters.")
+    rows = []
+    for letter in letters:
+        r = letter.record
+        where = names.path(letter.session_id, r)
+        place = f"{names.label(r.location)}: {where}" if where else names.label(r.location)
+        row = (r.resource_id, letter.session_id, format_size(r.size), r.tries)
+        rows.append((row, [place, causes.explained(r.error)]))
+    print_listing(("ID", "SESSION", ">SIZE", ">TRIES"), rows, "No dead letters.")
+    if letters:
+        note("Once the cause is gone: sessionsweep dead-letters retry --all")
 
 
 @app.command()
@@ -71,7 +77,7 @@ def _report(done: int, one: str, many: str, resource_id: str | None) -> None:
     say(f"{count(done, 'resource')} {one if done == 1 else many}.")
 
 
-def _row(letter: DeadLetter) -> dict[str, object]:
+def _row(letter: DeadLetter, names: Names) -> dict[str, object]:
     r = letter.record
     seen = Resource.of(r)
     return {
@@ -80,9 +86,13 @@ def _row(letter: DeadLetter) -> dict[str, object]:
         "kind": seen.kind,
         "purpose": r.purpose,
         "location": r.location,
+        "volume_id": naming.volume_id_of(r.location) or None,
+        "volume": names.names.get(r.location) or None,
+        "path": names.path(letter.session_id, r) or None,
         "size": r.size,
         "tries": r.tries,
         "error": r.error,
+        "meaning": causes.meaning(r.error),
         "created_at": seen.created_at,
         "dead_since": moment(r.until),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -9,16 +10,19 @@ import typer
 from sessionsweep.cli.connecting import deployment
 from sessionsweep.cli.options import Json
 from sessionsweep.cli.output import brief, print_json, print_pairs, say
-from sessionsweep.operator import holds
+from sessionsweep.model.holds import Hold
+from sessionsweep.operator import holds, nodes
+from sessionsweep.operator.advice import advice
 
 app = typer.Typer(no_args_is_help=True, help="What stops destruction, because the state can't be trusted.")
 
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """List the holds: why, since when, and what lifts each."""
+    """List the holds: what happened, what each stops, what to do, and when it ends."""
     with deployment() as here:
         standing, now = here.run(holds.listed())
+        seen = {node.name: node for node in here.run(nodes.listed(here.core))}
     if as_json:
         print_json(
             [
@@ -26,6 +30,7 @@ def list_(as_json: Json = False) -> None:
                     "scope": hold.scope,
                     "reason": hold.reason,
                     "text": hold.text,
+                    **asdict(advice(hold)),
                     "node": hold.node,
                     "age_seconds": (now - hold.since) / 1000,
                     "ends_in_seconds": (hold.until - now) / 1000 if hold.until else None,
@@ -37,19 +42,27 @@ def list_(as_json: Json = False) -> None:
     for number, hold in enumerate(standing):
         if number:
             say("")
-        ends = f"by itself in {brief((hold.until - now) / 1000)}" if hold.until else "when an operator lifts it"
-        print_pairs(
-            [
-                ("scope", hold.scope),
-                ("reason", hold.reason),
-                ("age", brief((now - hold.since) / 1000)),
-                ("ends", ends),
-                ("seen by", hold.node or "-"),
-                ("what", hold.text),
-            ]
-        )
+        print_pairs(_pairs(hold, now, seen.get(hold.node)))
     if not standing:
         say("No holds.")
+
+
+def _pairs(hold: Hold, now: int, node: nodes.Node | None) -> list[tuple[str, object]]:
+    told = advice(hold)
+    ends = f"by itself in {brief((hold.until - now) / 1000)}" if hold.until else told.ends
+    seen_by = hold.node or "-"
+    if hold.node and (node is None or not node.alive):
+        silent = "not seen for a week" if node is None else f"silent for {brief(node.seen_seconds_ago)}"
+        seen_by = f"{hold.node}, whose worker is {silent} now"
+    return [
+        ("scope", hold.scope),
+        ("reason", f"{hold.reason}, {brief((now - hold.since) / 1000)} ago"),
+        ("seen by", seen_by),
+        ("what", hold.text),
+        ("stopped", told.stops),
+        ("do", told.remedy),
+        ("ends", ends),
+    ]
 
 
 @app.command()

@@ -16,7 +16,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from sessionsweep.units import format_duration
+from sessionsweep.operator.wording import brief, count
+
+__all__ = [
+    "brief", "complain", "count", "err", "note", "out", "print_json", "print_listing", "print_pairs", "print_table",
+    "printable", "quiet_logs", "say", "waiting",
+]  # fmt: skip
 
 UNBROKEN = ("ID", "FILE", "SESSION", "SETTING")  # columns to be copied from: they never wrap
 
@@ -91,6 +96,26 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty:
         say(empty)
 
 
+def print_listing(columns: Sequence[str], rows: Iterable[tuple[Sequence[object], Sequence[str]]], empty: str) -> None:
+    """A table whose rows have lines of their own below them. Nothing is folded: paths are copied from here."""
+    cells = [([printable(cell) for cell in row], lines) for row, lines in rows]
+    if not cells:
+        say(empty)
+        return
+    heads = [column.lstrip(">") for column in columns]
+    widths = [max(map(len, column)) for column in zip(heads, *(row for row, _ in cells), strict=True)]
+
+    def aligned(row: Sequence[str]) -> str:
+        pairs = zip(columns, row, widths, strict=True)
+        return "  ".join(c.rjust(w) if name.startswith(">") else c.ljust(w) for name, c, w in pairs).rstrip()
+
+    out().print(Text(aligned(heads), style="bold"), soft_wrap=True)
+    for row, lines in cells:
+        say(aligned(row))
+        for line in lines:
+            say(f"    {printable(line)}")
+
+
 def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
     """Names and values, one to a line."""
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -99,23 +124,6 @@ def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
     for name, value in pairs:
         table.add_row(name, Text(printable(value)))
     out().print(table)
-
-
-def brief(seconds: float) -> str:
-    """A duration in its two largest units: `3d4h`, `1h2m`, `12s`."""
-    if seconds < 1:
-        return "0s"
-    whole = int(seconds)
-    for unit, smaller in ((86400, 3600), (3600, 60)):
-        if whole >= unit:
-            whole -= whole % smaller
-            break
-    return format_duration(whole)
-
-
-def count(number: int, noun: str) -> str:
-    """`1 session`, `2 sessions`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 @contextmanager

@@ -8,10 +8,13 @@ import typer
 
 from sessionsweep.cli.connecting import Deployment, deployment
 from sessionsweep.cli.options import Json, session_id
-from sessionsweep.cli.output import brief, count, note, print_json, print_pairs, print_table, say
+from sessionsweep.cli.output import brief, count, note, print_json, print_listing, print_pairs, print_table, say
 from sessionsweep.errors import SessionSweepError
-from sessionsweep.model.states import EndReason
-from sessionsweep.operator.queries import SessionCase, show
+from sessionsweep.model.resource import ResourceRecord
+from sessionsweep.model.states import EndReason, ResourceState
+from sessionsweep.operator import causes, naming
+from sessionsweep.operator.naming import Names
+from sessionsweep.operator.queries import Life, SessionCase, show
 from sessionsweep.sessions import lifecycle
 from sessionsweep.sessions.sync import Session
 from sessionsweep.sessions.view import Resource, SessionView, moment
@@ -89,33 +92,48 @@ def show_(the_id: Id, as_json: Json = False) -> None:
     """Show one session, live or ended, and what it owns or still owes. Its data isn't shown."""
     with deployment() as here:
         case = here.run(show(the_id))
+        names = here.run(naming.names(here.core))
     if case is None:
         raise SessionSweepError(
             f"There is no session {the_id}: it never was, ended owning nothing, or its receipt's time is over."
         )
     if as_json:
-        print_json(_case(case))
+        print_json(_case(case, names))
         return
     print_pairs(_pairs(case))
     if case.resources:
         say("")
-        rows = [
-            (r.resource_id, r.state.name.lower(), seen.kind, format_size(r.size), f"{r.location} {r.error}".strip())
-            for r in case.resources
-            for seen in (Resource.of(r),)
-        ]
-        print_table(("ID", "STATE", "KIND", ">SIZE", "LOCATION"), rows, "")
+        print_listing(
+            ("ID", "STATE", "KIND", ">SIZE", ">TRIES"), [_resource(r, case, names) for r in case.resources], ""
+        )
 
 
-def _case(case: SessionCase) -> dict[str, Any]:
+def _resource(r: ResourceRecord, case: SessionCase, names: Names) -> tuple[tuple[object, ...], list[str]]:
+    """A row, and what stands below it: where it lies, and why it couldn't be deleted."""
+    path = names.path(case.session_id, r)
+    below = [f"{names.label(r.location)}: {path}" if path else names.label(r.location)]
+    if r.error:
+        below.append(causes.explained(r.error))
+    return (r.resource_id, _state(r, case), Resource.of(r).kind, format_size(r.size), r.tries or "-"), below
+
+
+def _state(r: ResourceRecord, case: SessionCase) -> str:
+    """A record of an ended session counts as owed whatever its letter."""
+    owed = case.life is Life.ENDED and r.state is not ResourceState.DEAD
+    return (ResourceState.OWED if owed else r.state).name.lower()
+
+
+def _case(case: SessionCase, names: Names) -> dict[str, Any]:
     resources = [
         {
             "resource_id": r.resource_id,
-            "state": r.state.name.lower(),
+            "state": _state(r, case),
             "kind": Resource.of(r).kind,
             "purpose": r.purpose,
             "size": r.size,
             "location": r.location,
+            "volume": names.names.get(r.location) or None,
+            "path": names.path(case.session_id, r) or None,
             "created_at": moment(r.created),
             "last_used": moment(r.used),
             "tries": r.tries,

@@ -8,7 +8,7 @@ import typer
 
 from sessionsweep.cli.connecting import deployment
 from sessionsweep.cli.options import Json, Yes, confirm
-from sessionsweep.cli.output import count, note, print_json, print_table, say
+from sessionsweep.cli.output import count, note, print_json, print_listing, say
 from sessionsweep.operator import volumes
 from sessionsweep.settings import VolumeSpec
 from sessionsweep.settings_values import parse_volumes
@@ -19,24 +19,33 @@ app = typer.Typer(no_args_is_help=True, help="Storage roots.")
 
 @app.command("list")
 def list_(as_json: Json = False) -> None:
-    """List the volumes that the store knows, and this node's. Makes and opens none."""
+    """List the volumes that the store or a worker knows, and this node's. Makes and opens none."""
     with deployment() as here:
         rows = here.run(volumes.listed(here.core))
+        forgetful = here.run(volumes.knows_none())
     if as_json:
         print_json(rows)
-        return
-    lines = [
-        (
-            row.id or "-",
-            row.name + (" (ephemeral)" if row.ephemeral else ""),
-            row.state,
-            f"{row.owing_sessions:,}",
-            row.hold or "-",
-            " ".join([row.path, *row.nodes]).strip() or "-",
+    else:
+        columns = ("ID", "NAME", "STATE", ">OWING", "HOLD", "NODES")
+        print_listing(columns, [(_cells(row), _below(row)) for row in rows], "No volumes.")
+    if forgetful:
+        note(
+            "This Redis has never seen a volume made or adopted: it is new, was emptied (FLUSHALL), or the wrong one. "
+            "What only nodes mount whose worker is silent can't be listed. See: sessionsweep holds list"
         )
-        for row in rows
-    ]
-    print_table(("ID", "NAME", "STATE", ">OWING", "HOLD", "WHERE"), lines, "No volumes.")
+
+
+def _cells(row: volumes.VolumeRow) -> tuple[object, ...]:
+    name = row.name + (" (ephemeral)" if row.ephemeral else "")
+    return row.id or "-", name, row.state, f"{row.owing_sessions:,}", row.hold or "-", " ".join(row.nodes) or "-"
+
+
+def _below(row: volumes.VolumeRow) -> list[str]:
+    if not row.path:
+        return []
+    if row.disk is None:
+        return [row.path]
+    return [f"{row.path}: disk {row.disk.full:.0%} full, {format_size(row.disk.free)} free"]
 
 
 def _spec(text: str) -> VolumeSpec:

@@ -9,6 +9,7 @@ from sessionsweep.deployment import Core, partitions
 from sessionsweep.model.holds import Hold
 from sessionsweep.model.resource import ResourceRecord
 from sessionsweep.model.session import SessionRecord, Tombstone
+from sessionsweep.operator import holds
 from sessionsweep.sessions.books import stats
 from sessionsweep.sessions.lifecycle import is_due
 from sessionsweep.sessions.view import Stats
@@ -47,14 +48,15 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The books, the backlog, the holds, how long ago (s) the last sweep ran (None: never), and what workers raised
-    an alarm about: it stops nothing, but somebody should know."""
+    """The books, the backlog, the holds that stand, how long ago (s) the last sweep ran and a beat was seen (None:
+    never), and what workers raised an alarm about: it stops nothing, but somebody should know."""
 
     stats: Stats
     backlog: tuple[Backlog, ...]
     holds: tuple[Hold, ...] = field(default=())
     last_sweep_seconds_ago: float | None = None
     alarms: tuple[Hold, ...] = field(default=())
+    beat_seconds_ago: float | None = None
 
 
 def show(session_id: str) -> Flow[SessionCase | None]:
@@ -74,13 +76,16 @@ def overview(core: Core) -> Flow[Overview]:
     """All that `stats` shows; the cost doesn't grow with the number of sessions."""
     totals = yield from stats(core)
     waiting = yield from backlog(core)
-    rows = yield from ask(op.Table("holds"))
+    standing, now = yield from holds.listed()
     meta = yield from ask(op.Meta())
-    facts = yield from ask(op.Facts())
-    last = meta.get("last_sweep")
-    ago = None if last is None else max(0.0, (facts.now - int(last)) / 1000)
     alarms = tuple(Hold.read(*row) for row in sorted((yield from ask(op.Table("alarms"))).items()))
-    return Overview(totals, waiting, tuple(Hold.read(*row) for row in sorted(rows.items())), ago, alarms)
+    return Overview(
+        totals, waiting, tuple(standing), _ago(meta.get("last_sweep"), now), alarms, _ago(meta.get("beat_seen"), now)
+    )
+
+
+def _ago(at: str | None, now: int) -> float | None:
+    return None if at is None else max(0.0, (now - int(at)) / 1000)
 
 
 def backlog(core: Core) -> Flow[tuple[Backlog, ...]]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sessionsweep.deployment import Core, ms, partitions
+from sessionsweep.deployment import Core, partitions
 from sessionsweep.errors import ConfigurationError, VolumeError, VolumeUntrustedError
 from sessionsweep.model.holds import Hold, mount_scope, volume_scope
 from sessionsweep.model.ids import VOLUME_ID, new_volume_id
 from sessionsweep.model.resource import volume_location
 from sessionsweep.model.states import Outcome
+from sessionsweep.operator import naming, nodes
 from sessionsweep.operator.queries import backlog
 from sessionsweep.settings import VolumeSpec
 from sessionsweep.store import operations as op
@@ -26,21 +28,35 @@ SCAN = 200  # keys a step of `forget`
 
 
 @dataclass(frozen=True, slots=True)
-class VolumeRow:
-    """One volume as operators see it; `path` where this node mounts it.
+class Disk:
+    """The file system below a root, in bytes: used, and free to whoever isn't root."""
 
-    `state`: `here`, `elsewhere` (a live node mounts it), `absent` (no live node does), `unmade` (configured here, no
-    marker yet), or the reason why it can't be used here.
+    used: int
+    free: int
+
+    @property
+    def full(self) -> float:
+        """From 0 to 1, as `df` counts it: what is reserved for root is neither used nor free."""
+        return self.used / (self.used + self.free) if self.used + self.free else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeRow:
+    """One volume as operators see it; `path` where this node is to mount it, `disk` where it does.
+
+    `state`: `here`, `elsewhere` (a live worker mounts it), `silent` (only workers that are silent do), `absent` (none
+    does), `unmade` (configured here, no marker yet), or the reason why it can't be used here.
     """
 
     id: str  # empty while unmade
     name: str
     state: str
     path: str = ""
-    nodes: tuple[str, ...] = ()  # live ones that mount it
+    nodes: tuple[str, ...] = ()  # whose workers mount it, by heartbeats within NODE_TIMEOUT
     ephemeral: bool = False
     owing_sessions: int = 0
     hold: str = ""  # the reason of a hold on it
+    disk: Disk | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,41 +70,53 @@ class Forgotten:
 
 
 def listed(core: Core) -> Flow[list[VolumeRow]]:
-    """Every volume that the store knows, and those that this node should mount. Opens no volume, makes none."""
-    known = yield from ask(op.Table("vols"))
+    """Every volume that the store or a worker's heartbeat tells of, and those that this node should mount. Opens no
+    volume, makes none."""
+    vols = yield from ask(op.Table("vols"))
+    mounts = yield from ask(op.Table("mounts"))
     holds = {scope: Hold.read(scope, row) for scope, row in (yield from ask(op.Table("holds"))).items()}
     owing = {row.location: row.sessions for row in (yield from backlog(core))}
-    mounting = yield from _mounting_nodes(core)
+    names = yield from naming.names(core)
+    seen = yield from nodes.listed(core)
     deployment = (yield from ask(op.Meta())).get("deployment")
-    here: dict[str, tuple[VolumeSpec, str]] = {}
+    here: dict[str, tuple[VolumeSpec, str, Disk | None]] = {}
     rows = []
     for spec in core.settings.volumes:
-        volume_id, state = yield from work(partial(_look, spec, deployment))
-        mount_hold = holds.get(mount_scope(core.settings.node, spec.name))
+        volume_id, state, disk = yield from work(partial(_look, spec, deployment))
+        hold = holds.get(mount_scope(core.settings.node, spec.name))
+        if not volume_id and f"{core.settings.node}/{spec.name}" in mounts:
+            # known from before, and not there now: the same row as its volume's, not a second one
+            volume_id = mounts[f"{core.settings.node}/{spec.name}"]
+            state = hold.reason if hold is not None else "marker-missing" if state == "unmade" else state
         if volume_id:
-            here[volume_id] = spec, state
+            here[volume_id] = spec, state, disk
         else:
-            reason = mount_hold.reason if mount_hold else ""
+            reason = hold.reason if hold else ""
             rows.append(VolumeRow("", spec.name, state, spec.path, (), spec.ephemeral, hold=reason))
-    for volume_id in sorted({*known, *here}):
-        about = json.loads(known.get(volume_id, "{}"))
-        nodes = tuple(mounting.get(volume_id, ()))
-        spec_state = here.get(volume_id)
-        state = spec_state[1] if spec_state else "elsewhere" if nodes else "absent"
-        hold = holds.get(volume_scope(volume_id))
+    told = {volume_id for node in seen for volume_id in node.volumes}
+    for volume_id in sorted({*vols, *told, *here}):
+        mounting = [node for node in _mounting(core, seen) if volume_id in node.volumes]
+        state = "elsewhere" if any(node.alive for node in mounting) else "silent" if mounting else "absent"
+        spec_here, state_here, disk = here.get(volume_id, (None, state, None))
         rows.append(
             VolumeRow(
                 volume_id,
-                spec_state[0].name if spec_state else str(about.get("name", "")),
-                state,
-                spec_state[0].path if spec_state else "",
-                nodes,
-                bool(about.get("ephemeral", False)),
+                names.names.get(volume_location(volume_id), "") if spec_here is None else spec_here.name,
+                state_here,
+                "" if spec_here is None else spec_here.path,
+                tuple(node.name for node in mounting),
+                _is_ephemeral(vols.get(volume_id, "{}")),
                 owing.get(volume_location(volume_id), 0),
-                hold.reason if hold else "",
+                _hold_on(volume_id, holds, mounts),
+                disk,
             )
         )
     return rows
+
+
+def knows_none() -> Flow[bool]:
+    """Whether the store has no deployment: it is new or was emptied. What only others mount may then be unknown."""
+    return "deployment" not in (yield from ask(op.Meta()))
 
 
 def init(core: Core, spec: VolumeSpec) -> Flow[tuple[Volume, bool]]:
@@ -168,7 +196,7 @@ def forget(core: Core, name_or_id: str) -> Flow[Forgotten]:
             "there. Take it out of SESSIONSWEEP_VOLUMES and restart, then forget it."
         )
     for spec in core.settings.volumes:
-        marker = yield from work(partial(_marker_or_none, spec))
+        marker = yield from work(partial(naming.marker_id, spec))
         if marker == volume_id:
             raise VolumeError(f"Volume {name} ({volume_id}) is mounted here, at {spec.path}: it isn't gone.")
     location = volume_location(volume_id)
@@ -212,7 +240,7 @@ def _close(core: Core, session_id: str, location: str) -> Flow[tuple[int, int]]:
 def _named(name_or_id: str) -> Flow[tuple[str, str]]:
     """(id, name) of the one volume meant."""
     known = yield from ask(op.Table("vols"))
-    names = {volume_id: str(json.loads(row).get("name", "")) for volume_id, row in known.items()}
+    names = {volume_id: naming.volume_name(row) for volume_id, row in known.items()}
     if name_or_id in names:
         return name_or_id, names[name_or_id]
     mounts = yield from ask(op.Table("mounts"))
@@ -223,19 +251,46 @@ def _named(name_or_id: str) -> Flow[tuple[str, str]]:
         return found[0], name_or_id
     if found:
         raise VolumeError(f"{len(found)} volumes are named {name_or_id!r}; give one's id: {', '.join(sorted(found))}.")
-    raise VolumeError(f"The store knows no volume {name_or_id!r}: see `sessionsweep volumes list`.")
+    raise naming.NoSuchVolumeError(name_or_id)
+
+
+def _mounting(core: Core, seen: Sequence[nodes.Node]) -> list[nodes.Node]:
+    """The nodes whose last heartbeat counts: a silent worker's files are in use until NODE_TIMEOUT says otherwise."""
+    return [node for node in seen if node.seen_seconds_ago <= core.settings.node_timeout]
 
 
 def _mounting_nodes(core: Core) -> Flow[Mapping[str, list[str]]]:
-    """Volume id → live nodes that mount it, by their heartbeats."""
-    facts = yield from ask(op.Facts())
+    """Volume id → nodes that mount it, by their heartbeats.
+
+    Raises:
+        VolumeError: one of these rows can't be read: that node may mount anything.
+    """
     found: dict[str, list[str]] = {}
-    for node, row in sorted((yield from ask(op.Table("n"))).items()):
-        about = json.loads(row)
-        if facts.now - about["at"] <= ms(core.settings.node_timeout):
-            for volume_id in about["volumes"]:
-                found.setdefault(volume_id, []).append(node)
+    for node in _mounting(core, (yield from nodes.listed(core))):
+        if not node.readable:
+            raise VolumeError(
+                f"What node {node.name} mounts can't be told: its heartbeat can't be read. Its worker writes a new one "
+                "within seconds; if there is no such node any more, upkeep drops the row in time."
+            )
+        for volume_id in node.volumes:
+            found.setdefault(volume_id, []).append(node.name)
     return found
+
+
+def _is_ephemeral(row: str) -> bool:
+    try:
+        return bool(json.loads(row).get("ephemeral", False))
+    except (ValueError, AttributeError):
+        return False
+
+
+def _hold_on(volume_id: str, holds: Mapping[str, Hold], mounts: Mapping[str, str]) -> str:
+    """The reason of a hold on the volume, or on one of its mounts."""
+    scopes = [volume_scope(volume_id)]
+    for row, known in mounts.items():
+        node, _, name = row.partition("/")
+        scopes += [mount_scope(node, name)] if known == volume_id else []
+    return next((holds[scope].reason for scope in scopes if scope in holds), "")
 
 
 def _configured(core: Core, name: str) -> VolumeSpec:
@@ -249,20 +304,20 @@ def _configured(core: Core, name: str) -> VolumeSpec:
     )
 
 
-def _look(spec: VolumeSpec, deployment: str | None) -> tuple[str, str]:
-    """(the volume's id or nothing, its state on this node)."""
+def _look(spec: VolumeSpec, deployment: str | None) -> tuple[str, str, Disk | None]:
+    """(the volume's id or nothing, its state on this node, its disk)."""
     try:
         marker = Volume.read_marker(Path(spec.path))
     except VolumeUntrustedError as problem:
-        return "", problem.reason
+        return "", problem.reason, None
     if marker is None:
-        return "", "unmade"
-    return marker.volume_id, "here" if marker.deployment_id == deployment else "foreign-deployment"
+        return "", "unmade", None
+    return marker.volume_id, "here" if marker.deployment_id == deployment else "foreign-deployment", _disk(spec.path)
 
 
-def _marker_or_none(spec: VolumeSpec) -> str | None:
+def _disk(path: str) -> Disk | None:
     try:
-        marker = Volume.read_marker(Path(spec.path))
-    except VolumeUntrustedError:
+        found = os.statvfs(path)
+    except OSError:
         return None
-    return None if marker is None else marker.volume_id
+    return Disk((found.f_blocks - found.f_bfree) * found.f_frsize, found.f_bavail * found.f_frsize)

@@ -1,0 +1,98 @@
+"""`owed list`: what ended sessions still owe, how often it was tried, and why it lies there."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from sessionsweep.cli.connecting import deployment
+from sessionsweep.cli.options import Json
+from sessionsweep.cli.output import brief, note, print_json, print_listing
+from sessionsweep.operator import causes, naming, owed
+from sessionsweep.operator.naming import Names
+from sessionsweep.operator.owed import OwedResource, Standing
+from sessionsweep.sessions.view import Resource, moment
+from sessionsweep.units import format_size
+
+app = typer.Typer(no_args_is_help=True, help="What ended sessions left, and still lies there.")
+
+_WHY = {
+    Standing.IN_USE: "in use when last tried: locked by a process (lsof), or pinned; no try was used",
+    Standing.DUE: "due, and no worker has come to it: see sessionsweep stats",
+    Standing.WAITING: "not yet: its grace period, a keep-alive, or a worker has it",
+}
+
+
+@app.callback()
+def group() -> None:
+    """What ended sessions left, and still lies there."""
+
+
+@app.command("list")
+def list_(
+    volume: Annotated[str | None, typer.Option(metavar="NAME|ID", help="Only what lies on this volume.")] = None,
+    failing: Annotated[bool, typer.Option("--failing", help="Only what was tried and failed.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 100,
+    cursor: Annotated[str | None, typer.Option(help="Go on from an earlier list.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List what is owed: tries, last error, next attempt, and its path. Dead letters are not among it."""
+    with deployment() as here:
+        names = here.run(naming.names(here.core))
+        places = None if volume is None else names.locations(volume)
+        try:
+            found = owed.listed(here.core, here.store, places, cursor=cursor, limit=limit, failing=failing)
+        except ValueError:
+            raise typer.BadParameter(f"{cursor!r} is no cursor of a list; leave it out to begin anew") from None
+    if as_json:
+        rows = [_fields(one, names) for one in found.resources]
+        print_json({"owed": rows, "next_cursor": found.next_cursor, "looked_at": found.looked_at})
+        return
+    print_listing(
+        ("ID", "SESSION", ">SIZE", ">FOR", ">TRIES", ">NEXT"),
+        [(_row(one), _below(one, names)) for one in found.resources],
+        "Nothing is owed." if cursor is None and found.next_cursor is None else "None on this page.",
+    )
+    if found.next_cursor is not None:
+        note(f"More: --cursor {found.next_cursor}")
+
+
+def _row(one: OwedResource) -> tuple[object, ...]:
+    r = one.record
+    bound = "<" if one.ended is None else ""
+    wait = one.next_attempt - one.now
+    size, following = format_size(r.size), brief(wait / 1000) if wait > 0 else "now"
+    return r.resource_id, one.session_id, size, bound + brief(one.owed_seconds), r.tries, following
+
+
+def _below(one: OwedResource, names: Names) -> list[str]:
+    r = one.record
+    where = names.path(one.session_id, r)
+    why = causes.explained(r.error) if one.standing is Standing.FAILING else _WHY[one.standing]
+    return [f"{names.label(r.location)}: {where}" if where else names.label(r.location), why]
+
+
+def _fields(one: OwedResource, names: Names) -> dict[str, Any]:
+    r, seen = one.record, Resource.of(one.record)
+    return {
+        "resource_id": r.resource_id,
+        "session_id": one.session_id,
+        "location": r.location,
+        "volume_id": naming.volume_id_of(r.location) or None,
+        "volume": names.names.get(r.location) or None,
+        "path": names.path(one.session_id, r) or None,
+        "kind": seen.kind,
+        "purpose": r.purpose,
+        "size": r.size,
+        "standing": one.standing,
+        "tries": r.tries,
+        "error": r.error,
+        "meaning": causes.meaning(r.error),
+        "next_attempt": moment(one.next_attempt),
+        "session_ended": None if one.ended is None else moment(one.ended),
+        "end_reason": one.reason or None,
+        "owed_seconds": one.owed_seconds,
+        "created_at": seen.created_at,
+        "last_used": seen.last_used,
+    }

@@ -1,0 +1,52 @@
+"""Which nodes' workers are alive, by their heartbeats, and which volumes each mounts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sessionsweep.deployment import Core
+from sessionsweep.store import operations as op
+from sessionsweep.store.flow import Flow, ask
+
+SILENCE = 30.0  # seconds without a heartbeat, which comes every 5, after which a worker counts as silent
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node by its worker's last heartbeat: how long ago (s), and what it mounted then (volume id → its name there).
+
+    `readable` False: its row is damaged, so it may be anything.
+    """
+
+    name: str
+    seen_seconds_ago: float
+    alive: bool
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    readable: bool = True
+
+
+def listed(core: Core) -> Flow[list[Node]]:
+    """Every node that a worker has told of in the last week, by name."""
+    facts = yield from ask(op.Facts())
+    rows = yield from ask(op.Table("n"))
+    return [_read(name, row, facts.now, silence(core)) for name, row in sorted(rows.items())]
+
+
+def silence(core: Core) -> float:
+    """Seconds without a heartbeat after which a worker is called silent. A sweeper in a web process beats with its
+    rounds only."""
+    s = core.settings
+    return SILENCE if s.sweeper == "workers" else max(SILENCE, 2 * s.cleanup_interval)
+
+
+def _read(name: str, row: str, now: int, silent_after: float) -> Node:
+    try:
+        about = json.loads(row)
+        ago = max(0.0, (now - int(about["at"])) / 1000)
+        known = not about.get("unknown")  # upkeep's row in place of one that it couldn't read
+        volumes = {str(volume_id): str(known_as) for volume_id, known_as in dict(about["volumes"]).items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return Node(name, 0.0, False, readable=False)
+    return Node(name, ago, known and ago <= silent_after, volumes, known)

@@ -1,0 +1,22 @@
+"""Numbers and durations as people read them."""
+
+from __future__ import annotations
+
+from sessionsweep.units import format_duration
+
+
+def brief(seconds: float) -> str:
+    """A duration in its two largest units: `3d4h`, `1h2m`, `12s`."""
+    if seconds < 1:
+        return "0s"
+    whole = int(seconds)
+    for unit, smaller in ((86400, 3600), (3600, 60)):
+        if whole >= unit:
+            whole -= whole % smaller
+            break
+    return format_duration(whole)
+
+
+def count(number: int, noun: str) -> str:
+    """`1 session`, `2 sessions`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
