@@ -31,7 +31,7 @@ from pathlib import Path
 from sessionsweep.errors import ConfigurationError
 from sessionsweep_workers.devstack.stack import run
 try:
-    sys.exit(run(Path(sys.argv[1]) if sys.argv[1] else None, None))
+    sys.exit(run(Path(sys.argv[1]) if sys.argv[1] else None, None, verbose="--verbose" in sys.argv))
 except ConfigurationError as error:
     sys.exit(f'refused: {error}')
 """
@@ -40,12 +40,12 @@ except ConfigurationError as error:
 class Up(LocalProcess):
     """`up` on a folder of its own, or on a temporary one (`folder` None)."""
 
-    def __init__(self, folder: Path | None, log_dir: Path, **env: str | None) -> None:
+    def __init__(self, folder: Path | None, log_dir: Path, *options: str, **env: str | None) -> None:
         self.folder = folder
         clean = {name: None for name in os.environ if name.startswith("SESSIONSWEEP_")}
         super().__init__(
             "up",
-            ["python", "-c", RUN, str(folder or "")],
+            ["python", "-c", RUN, str(folder or ""), *options],
             log_dir,
             env={**clean, "TMPDIR": str(log_dir), **env},
             ready_when="All is ready",
@@ -103,10 +103,10 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 def start(tmp_path: Path) -> Iterator[Callable[..., Up]]:
     started: list[Up] = []
 
-    def make(folder: Path | None, **env: str) -> Up:
+    def make(folder: Path | None, *options: str, **env: str) -> Up:
         log_dir = tmp_path / f"log{len(started)}"
         log_dir.mkdir()
-        started.append(Up(folder, log_dir, **env))
+        started.append(Up(folder, log_dir, *options, **env))
         return started[-1].start()
 
     yield make
@@ -248,6 +248,99 @@ def test_beside_another_on_its_own_server_and_a_temporary_folder(
     assert server.answers()
     assert up.pids() == untouched
     assert all(get(web["url"], "/healthz") == 200 for web in up.up["web"])
+
+
+#: What programs say of themselves when they start, and nobody needs.
+NOISE = (
+    "[tasks]",
+    "celery beat v",
+    "Registered tasks",
+    "Connected to",
+    "Serving on",
+    "Valkey is starting",
+    "sent sess",
+)
+
+
+def test_a_start_says_where_to_look_and_little_else(up: Up) -> None:
+    said = up.logs().partition("All is ready")[0]
+    assert [noise for noise in NOISE if noise in said] == []
+    for address in [web["url"] for web in up.up["web"]] + [up.up["flower_url"], str(up.folder / "env")]:
+        assert len([line for line in said.splitlines() if address in line]) == 1, address
+    assert "Ctrl-C stops it" in up.logs()
+
+
+def test_verbose_shows_all(start: Callable[..., Up], tmp_path: Path) -> None:
+    said = start(tmp_path / "data", "--verbose").logs()
+    assert [noise for noise in NOISE[:5] if noise not in said] == []
+
+
+def test_what_is_deleted_is_news_and_what_cant_be_is_a_warning(up: Up) -> None:
+    """Quiet is not mute."""
+    web, volume = up.up["web"][0]["url"], Path(up.up["volumes"]["a"])
+    address = urlsplit(web)
+    assert address.hostname is not None
+    for obstructed, expected in ((False, "reclaim: deleted 1, 5 B"), (True, "could not delete")):
+        before = len(up.logs())
+        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=10)
+        form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="n.wav"\r\n\r\nhello\r\n--x--\r\n'
+        connection.request("POST", "/files", form, {"Content-Type": "multipart/form-data; boundary=x"})
+        answer = connection.getresponse()
+        made = json.loads(answer.read())
+        cookie = str(answer.getheader("Set-Cookie")).partition(";")[0]
+        (file,) = volume.glob(f"files/*/{made['session_id']}/{made['resource_id']}")
+        if obstructed:
+            file.unlink()
+            file.mkdir()
+        connection.request("POST", "/logout", headers={"Cookie": cookie})
+        assert connection.getresponse().status == 204
+        connection.close()
+        up.wait_for_log(expected, 30, after=before)
+
+
+def test_the_command_line_finds_its_settings_in_the_folder(up: Up) -> None:
+    assert up.folder is not None
+    environment = up.folder / "env"
+    assert stat.S_IMODE(environment.stat().st_mode) == 0o600
+    program = f"{sys.executable} -c 'from sessionsweep.cli.main import main; main()' stats --json"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SESSIONSWEEP_")}
+    done = subprocess.run(
+        ["sh", "-c", f". {environment}; {program}"], env=clean, capture_output=True, text=True, timeout=30, check=True
+    )
+    seen = json.loads(done.stdout)
+    assert {node["name"]: node["alive"] for node in seen["nodes"]} == {"node-a": True, "node-b": True}
+    assert {volume["name"] for volume in seen["volumes"]} == {"a", "b", "shared"}
+
+
+def test_a_key_of_the_users_own_is_written_nowhere(start: Callable[..., Up], tmp_path: Path) -> None:
+    key = "my-own-key-" + "k" * 40
+    stack = start(tmp_path / "data", SESSIONSWEEP_SECRET_KEY=key, SESSIONSWEEP_NAMESPACE="mine")
+    environment = tmp_path / "data" / "env"
+    assert "SESSIONSWEEP_NAMESPACE=mine" in environment.read_text()
+    assert not [path for path in (tmp_path / "data").glob("*") if path.is_file() and key in path.read_text()]
+    stack.send_signal(signal.SIGINT)
+    assert stack.wait(15) == 0
+    assert re.search(r"Stopping; .*All is stopped\. What it kept is in \S+data\.$", stack.logs().strip(), re.DOTALL)
+    assert not environment.exists()
+
+
+def test_a_server_of_ones_own_that_cant_be_used_is_named_with_the_fix(
+    tmp_path: Path, own_server: Callable[..., EmbeddedServer]
+) -> None:
+    full = own_server(extra_config={"maxmemory-policy": "allkeys-lru"})
+    for url, words in (
+        (
+            "redis://:pass-word@127.0.0.1:1/0",
+            r":\*\*\*@127.0.0.1:1/0 can't be used: .*refused.*unset the variable",
+        ),
+        (full.url.replace(full.password, "pass-word"), r"can't be used: .*password.*unset the variable"),
+        (full.url, r"allkeys-lru"),
+    ):
+        stack = Up(tmp_path / "data", tmp_path, SESSIONSWEEP_REDIS_URL=url)
+        with pytest.raises(RuntimeError, match=rf"(?s)ended with 1.*{words}"):
+            stack.start()
+        assert "pass-word" not in stack.logs()
+        assert "Starting" not in stack.logs(), "nothing was started"
 
 
 def test_impossible_settings_are_refused_before_anything_starts(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ def up(
         Path | None, typer.Option(help="Keeps everything for the next run; without it all is temporary.")
     ] = None,
     port_base: Annotated[int | None, typer.Option(help="Listen on this port and the next three.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show all that the programs say.")] = False,
 ) -> None:
     """Run the whole system on this machine: Redis, two web nodes, workers, beat and Flower. Ctrl-C stops it."""
     try:
         from sessionsweep_workers.devstack.stack import run
     except ModuleNotFoundError as error:
         raise ConfigurationError(f"`sessionsweep up` needs {error.name}: pip install 'sessionsweep[up]'") from error
-    raise typer.Exit(run(data_dir, port_base))
+    raise typer.Exit(run(data_dir, port_base, verbose=verbose))

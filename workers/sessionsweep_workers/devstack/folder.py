@@ -2,6 +2,7 @@
 
     up.lock      held (flock) by the stack's supervisor and all of its processes, as long as one lives
     up.json      what runs, for programs; there only while all of it is ready
+    env          settings for the command line, to be read by a shell; there as long as up.json
     state.json   ports and passwords, so that a later run on the folder has the same addresses
     secret-key   signs the sessions' tokens, unless the environment sets a key
     redis/       the embedded server's append-only file
@@ -18,6 +19,7 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import shutil
 import tempfile
 import time
@@ -54,12 +56,17 @@ class DataFolder:
         except BaseException:
             os.close(self.lock_fd)
             raise
-        self.status.unlink(missing_ok=True)  # a killed predecessor's
+        self.remove_status()  # a killed predecessor's
 
     @property
     def status(self) -> Path:
         """The path of `up.json`."""
         return self.path / "up.json"
+
+    @property
+    def environment(self) -> Path:
+        """The path of `env`."""
+        return self.path / "env"
 
     def _take_lock(self) -> None:
         deadline = time.monotonic() + _PATIENCE
@@ -109,6 +116,16 @@ class DataFolder:
         """Write `up.json`, atomically: a reader sees the old or the new, whole."""
         self._write(self.status, json.dumps(status, indent=2) + "\n")
 
+    def write_environment(self, variables: Mapping[str, str]) -> None:
+        """Write `env`: lines for a shell that export these."""
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in sorted(variables.items())]
+        self._write(self.environment, "".join(lines))
+
+    def remove_status(self) -> None:
+        """Take `up.json` and `env` away: nothing is ready any more."""
+        self.status.unlink(missing_ok=True)
+        self.environment.unlink(missing_ok=True)
+
     def _write(self, path: Path, text: str) -> None:
         temporary = path.with_name(f"{path.name}.new")
         temporary.unlink(missing_ok=True)
@@ -120,8 +137,8 @@ class DataFolder:
         temporary.replace(path)
 
     def close(self) -> None:
-        """Take `up.json` away and give the folder up; remove it if it is temporary."""
-        self.status.unlink(missing_ok=True)
+        """Take `up.json` and `env` away and give the folder up; remove it if it is temporary."""
+        self.remove_status()
         if self.temporary:
             shutil.rmtree(self.path, ignore_errors=True)
         os.close(self.lock_fd)

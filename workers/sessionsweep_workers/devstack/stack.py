@@ -14,14 +14,17 @@ import contextlib
 import importlib.util
 import os
 import secrets
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sessionsweep.errors import ConfigurationError
-from sessionsweep.settings import Settings
+from sessionsweep.engine.server import refuse_eviction
+from sessionsweep.errors import ConfigurationError, StoreError
+from sessionsweep.sessions.connect import make_store
+from sessionsweep.settings import Settings, redact_url
 
 from .folder import DataFolder
 from .ports import LOOPBACK, free_port, is_free
@@ -36,6 +39,8 @@ FLOWER_USER = "admin"
 _NEEDED = ("celery", "flask", "flower", "waitress")
 _PYTHON = (sys.executable, "-P")  # -P: a folder named `redis` where `up` is run must not hide the package
 _CELERY = (*_PYTHON, "-m", "celery", "-A", "sessionsweep_workers")
+_QUIET_CELERY = (*_PYTHON, "-m", f"{__package__}.quiet", "-q", "-A", "sessionsweep_workers")
+_SECRET = ("SESSIONSWEEP_SECRET_KEY", "SESSIONSWEEP_ADMIN_TOKEN")  # of the environment: in no file of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,31 +68,35 @@ class Node:
         return ",".join(f"{name}={path}" for name, path in self.volumes.items())
 
 
-def run(data_dir: Path | None = None, port_base: int | None = None) -> int:
+def run(data_dir: Path | None = None, port_base: int | None = None, *, verbose: bool = False) -> int:
     """Run the whole stack until SIGINT, SIGTERM or SIGHUP; call it in the main thread.
 
     Args:
         data_dir: keeps everything for the next run; None: a temporary folder, removed at the end.
         port_base: ports are this and the next three (see `LISTENERS`); None: free ones, the last run's
             if they are.
+        verbose: show all that the programs say; else what was done, warnings and errors.
 
     Returns:
         0 after a clean stop, 1 if something could not be started.
 
     Raises:
-        ConfigurationError: a setting is impossible, a port is taken, a package is missing, or another stack
-            holds the folder.
+        ConfigurationError: a setting is impossible, a port is taken, a package is missing, another stack
+            holds the folder, or the server of SESSIONSWEEP_REDIS_URL can't be used.
     """
     _check_packages()
     with DataFolder(data_dir) as folder:
-        return Stack(folder, port_base, os.environ).run()
+        return Stack(folder, port_base, os.environ, verbose=verbose).run()
 
 
 class Stack:
     """The declared processes over one data folder, and what is said about them."""
 
-    def __init__(self, folder: DataFolder, port_base: int | None, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: DataFolder, port_base: int | None, environ: Mapping[str, str], *, verbose: bool = False
+    ) -> None:
         self._folder = folder
+        self._verbose = verbose
         self._environ = environ
         state = folder.load_state()
         self._ports = choose_ports(port_base, state.get("ports", {}))
@@ -104,7 +113,10 @@ class Stack:
         self._redis_url = environ.get("SESSIONSWEEP_REDIS_URL", "")
         if not self._redis_url:
             self._server = EmbeddedServer(
-                folder.path / "redis", self._ports["redis"], password=self._passwords["redis"]
+                folder.path / "redis",
+                self._ports["redis"],
+                {} if verbose else {"loglevel": "warning"},
+                password=self._passwords["redis"],
             )
             self._redis_url = self._server.url
         self._shared_env = self._environment()
@@ -112,7 +124,7 @@ class Stack:
         self._supervisor = Supervisor(
             self.specs(),
             on_ready=self._announce,
-            on_stopping=lambda: folder.status.unlink(missing_ok=True),
+            on_stopping=self._take_leave,
             pass_fds=(folder.lock_fd,),
         )
         self._announced = False
@@ -120,7 +132,15 @@ class Stack:
     def run(self) -> int:
         """See `run` of this module."""
         try:
-            return self._supervisor.run()
+            names = ", ".join(spec.name for spec in self.specs())
+            self._say(f"Starting {names}" + ("" if self._verbose else "; --verbose shows all that they say"))
+            if os.geteuid() == 0:
+                self._say("You are root: good enough to try it out; to serve anybody, run it as a user of its own.")
+            status = self._supervisor.run()
+            kept = "" if self._folder.temporary else f" What it kept is in {self._folder.path}."
+            with contextlib.suppress(OSError):  # nobody reads any more
+                self._say(f"All is stopped.{kept}")
+            return status
         finally:
             _mute_if_nobody_reads()
 
@@ -131,6 +151,9 @@ class Stack:
     def specs(self) -> list[ProcessSpec]:
         """All processes, declared."""
         specs = []
+        celery = _CELERY if self._verbose else _QUIET_CELERY
+        quiet = [] if self._verbose else ["--quiet"]
+        level = "INFO" if self._verbose else "WARNING"
         if self._server is not None:
             specs.append(
                 ProcessSpec(
@@ -143,20 +166,20 @@ class Stack:
             )
         for node in self._nodes:
             # Threads: one pid is one worker, and no pool process is left when it is killed.
-            options = ["-n", f"{node.worker}@%h", "-P", "threads", "-c", "4", "-l", "INFO"]
+            options = ["-n", f"{node.worker}@%h", "-P", "threads", "-c", "4", "-l", level]
             specs.append(
                 ProcessSpec(
                     node.worker,
-                    [*_CELERY, "worker", *options, "--without-mingle", "--without-gossip"],
+                    [*celery, "worker", *options, "--without-mingle", "--without-gossip"],
                     env=self._env_of(node),
                     stage=1,
-                    ready=logs(r" ready\.$"),
+                    ready=logs(r"\bready\.$"),
                 )
             )
         specs += [
             ProcessSpec(
                 node.web,
-                [*_PYTHON, "-m", f"{__package__}.web", "--port", str(self._ports[node.web])],
+                [*_PYTHON, "-m", f"{__package__}.web", "--port", str(self._ports[node.web]), *quiet],
                 env=self._env_of(node),
                 stage=2,
                 ready=answers(self._ports[node.web], "/healthz"),
@@ -167,16 +190,16 @@ class Stack:
         specs.append(
             ProcessSpec(
                 "beat",
-                [*_CELERY, "beat", "-l", "INFO", "--schedule", str(schedule)],
+                [*celery, "beat", "-l", level, "--schedule", str(schedule)],
                 env=self._shared_env,
                 stage=2,
-                ready=logs(r"beat: Starting"),
+                ready=logs(r"beat: Starting|\bready\.$"),
             )
         )
         specs.append(
             ProcessSpec(
                 "flower",
-                [*_CELERY, "flower"],
+                [*celery, "flower", *([] if self._verbose else ["--logging=warning"])],
                 env={**self._shared_env, **self._flower_env()},
                 stage=2,
                 ready=answers(self._ports["flower"], "/healthcheck"),
@@ -247,7 +270,9 @@ class Stack:
         key_file = self._shared_env.get("SESSIONSWEEP_SECRET_KEY_FILE")
         key: dict[str, Any] = {"secret_key_file": key_file} if key_file else {}
         for node in self._nodes:
-            Settings(redis_url=self._redis_url, volumes=node.volumes_setting, node=node.name, **key)
+            settings = Settings(redis_url=self._redis_url, volumes=node.volumes_setting, node=node.name, **key)
+        if self._server is None:
+            _check_server(settings)
 
     # what is said
 
@@ -256,17 +281,30 @@ class Stack:
         if self._announced:
             return
         self._announced = True
+        self._folder.write_environment(self._for_the_command_line())
         kept = "temporary: removed at the end" if self._folder.temporary else "kept"
-        where = f"{LOOPBACK}:{self._ports['redis']}" if self._server else "SESSIONSWEEP_REDIS_URL"
+        where = f"{LOOPBACK}:{self._ports['redis']}" if self._server else redact_url(self._redis_url)
         lines = [(node.web, f"{self.url(node.web)}  files on volume {node.letter}") for node in self._nodes]
         lines += [
             ("flower", str(self.status()["flower_url"])),
             ("redis", f"{where}  its URL with the password is in up.json"),
             ("data", f"{self._folder.path}  ({kept}; all pids and addresses: up.json)"),
+            ("cli", f". {shlex.quote(str(self._folder.environment))}; sessionsweep stats"),
         ]
-        for name, text in lines:
-            sys.stdout.write(f"{name:<8} {text}\n")
-        sys.stdout.write("All is ready. Ctrl-C stops it.\n")
+        self._say("\n".join(f"{name:<8} {text}" for name, text in lines))
+        self._say("All is ready. Ctrl-C stops it.")
+
+    def _for_the_command_line(self) -> dict[str, str]:
+        """The settings of the first node, but for secrets that are the user's own."""
+        env = self._env_of(self._nodes[0])
+        return {k: v for k, v in env.items() if k.startswith("SESSIONSWEEP_") and k not in _SECRET}
+
+    def _take_leave(self) -> None:
+        self._folder.remove_status()
+        self._say("Stopping; Ctrl-C again stops at once.")
+
+    def _say(self, text: str) -> None:
+        sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
 
@@ -293,6 +331,25 @@ def choose_ports(port_base: int | None, last: Mapping[str, int]) -> dict[str, in
                 f"--port-base {port_base}: port {port} for {name} is in use; choose another or none."
             )
     return ports
+
+
+def _check_server(settings: Settings) -> None:
+    """Whether the user's own server can be used, asked before anything is started on it.
+
+    Raises:
+        ConfigurationError: it can't; with its URL, the password hidden, and what to do.
+    """
+    store = make_store(settings)
+    try:
+        refuse_eviction(store)
+    except StoreError as error:
+        why = str(error.__cause__ or error).rstrip(".")
+        raise ConfigurationError(
+            f"SESSIONSWEEP_REDIS_URL={redact_url(settings.redis_url)} can't be used: {why}. Start that server or "
+            "correct the URL; or unset the variable, and `up` starts a server of its own."
+        ) from error
+    finally:
+        store.close()
 
 
 def _check_packages() -> None:

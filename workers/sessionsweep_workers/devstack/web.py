@@ -1,4 +1,4 @@
-"""One web node of the example app: `python -m sessionsweep_workers.devstack.web --port N`, on loopback.
+"""One web node of the example app: `python -m sessionsweep_workers.devstack.web --port N [--quiet]`, on loopback.
 
 Waitress serves it in one process, so that one pid is one node. The app is `voice_notes`: the copy
 that the wheel carries beside this file, else the repository's.
@@ -54,13 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT. Returns 0, or 1 if the app refused its configuration."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    port = parser.parse_args(arguments).port
+    parser.add_argument("--quiet", action="store_true", help="warnings and errors only")
+    options = parser.parse_args(arguments)
 
     def stop(signum: int, frame: FrameType | None) -> None:
         raise SystemExit(0)  # waitress then finishes the requests it has begun
 
     signal.signal(signal.SIGTERM, stop)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stdout)
+    level = logging.WARNING if options.quiet else logging.INFO
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stdout)
     try:
         app = load_example()
     except SessionSweepError as error:
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     import waitress
 
-    waitress.serve(app, host=LOOPBACK, port=port, threads=THREADS, ident=None)
+    waitress.serve(app, host=LOOPBACK, port=options.port, threads=THREADS, ident=None)
     return 0
 
 
