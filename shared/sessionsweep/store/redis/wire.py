@@ -6,17 +6,15 @@ The synchronous and the asynchronous store both send from here; neither knows an
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sessionsweep.model.ids import is_session_id
-from sessionsweep.model.resource import ResourceRecord
-from sessionsweep.model.session import SessionRecord, Tombstone
 from sessionsweep.model.states import Outcome
 from sessionsweep.store import operations as op
 from sessionsweep.store.keys import Keys
-from sessionsweep.store.redis.codec import decode_resource, decode_session, encode_changes, encode_tail, is_sound
+from sessionsweep.store.redis import reading
+from sessionsweep.store.redis.codec import decode_resource, encode_changes, encode_tail
 from sessionsweep.store.redis.resp import Arg, pack
 
 SESSION_ID_LENGTH = 20
@@ -86,13 +84,6 @@ def _open_middle(
     return b"\r\n%b$%d\r\n" % (b"".join(b"$%d\r\n%b\r\n" % (len(a), a) for a in arguments), macs)
 
 
-_STATUS = {
-    0: op.OpenStatus.INVALID,
-    1: op.OpenStatus.OK,
-    2: op.OpenStatus.MISMATCH,
-    3: op.OpenStatus.REFUSED,
-    4: op.OpenStatus.ENDED,
-}
 _LETTER = {
     Outcome.DELETED: b"d",
     Outcome.GONE: b"g",
@@ -101,44 +92,7 @@ _LETTER = {
     Outcome.BUSY: b"b",
     Outcome.FAILED: b"x",
 }
-_META_NUMBERS = {"partitions": 256} | dict.fromkeys(("high_water", "last_sweep", "beat_seen", "run_since"), 10**15)
 _NO_FINGERPRINT = b"\0\0\0"
-
-
-def _text(raw: bytes | None) -> str:
-    # whoever may write to the server may put any bytes there: they must not end a pass
-    return str(raw, "utf-8", "replace") if raw else ""
-
-
-class _OpenedDraft:
-    """An `Opened` while it is being filled; see codec's draft of a record."""
-
-    __slots__ = op.Opened.__slots__
-
-    def __init__(self, status: op.OpenStatus, now: int, record: SessionRecord) -> None:
-        self.status = status
-        self.now = now
-        self.record = record
-        self.reason: str | None = None
-
-
-def _opened(o: Any, reply: list[Any]) -> op.Opened:
-    status = reply[0]
-    if status == 1 or status == 2:
-        draft = _OpenedDraft(_STATUS[status], reply[1], decode_session(o.session_id, reply[2]))
-        draft.__class__ = op.Opened  # type: ignore[assignment]
-        return draft  # type: ignore[return-value]
-    if status == 4:
-        return op.Opened(op.OpenStatus.ENDED, reply[1], None, _text(reply[2]))
-    if status == 5:
-        return op.Opened(op.OpenStatus.ENDED, reply[1], None, "limit")
-    return op.Opened(_STATUS[status], reply[1] if len(reply) > 1 else 0)
-
-
-def _created(o: op.CreateSession, reply: list[Any]) -> op.Opened:
-    if reply[0] == 1:
-        return op.Opened(op.OpenStatus.OK, reply[1], decode_session(_text(reply[3]), reply[2]))
-    return _opened(o, reply)
 
 
 def _create_args(o: op.CreateSession) -> list[Arg]:
@@ -146,64 +100,6 @@ def _create_args(o: op.CreateSession) -> list[Arg]:
     flags = o.flags | (16 if o.alias else 0)
     tail = encode_tail(o.user, o.alias, o.ip, o.user_agent, o.node, o.data)
     return [o.mac, o.idle, o.max, o.width, flags, fps, tail, o.alias, o.not_after, o.grace]
-
-
-def _peeked(o: op.PeekSession, reply: list[Any]) -> op.Peeked:
-    now, raw, fields, left = reply
-    record = decode_session(o.session_id, raw) if raw else None
-    f = _pairs(fields)
-    tombstone = None
-    if f:
-        tombstone = Tombstone(
-            o.session_id,
-            f["reason"],
-            int(f["ended"]),
-            int(f["created"]),
-            f.get("user") or None,
-            owed=left,
-            deleted=int(f.get("deleted", 0)),
-            bytes_deleted=int(f.get("bytes", 0)),
-        )
-    return op.Peeked(now, record, tombstone)
-
-
-def _pairs(flat: list[bytes] | Mapping[bytes, bytes]) -> dict[str, str]:
-    if isinstance(flat, Mapping):
-        return {_text(key): _text(value) for key, value in flat.items()}
-    return {_text(flat[i]): _text(flat[i + 1]) for i in range(0, len(flat), 2)}
-
-
-def _lines(raw: bytes | None) -> list[str]:
-    return _text(raw).split("\n") if raw else []
-
-
-def _registered(_: Any, reply: list[Any]) -> op.Registered:
-    return op.Registered(_text(reply[0]), tuple(_text(rid) for rid in reply[1]), reply[2])
-
-
-def _resources(_: Any, flat: list[bytes]) -> tuple[ResourceRecord, ...]:
-    places: list[str] = []
-    fields: list[tuple[bytes, bytes]] = []
-    for i in range(0, len(flat), 2):
-        if flat[i] == b"@":
-            places = _lines(flat[i + 1])
-        elif not flat[i].startswith(b"@"):
-            fields.append((flat[i], flat[i + 1]))
-    return tuple(decode_resource(_text(rid), raw, places) for rid, raw in fields if is_sound(raw))
-
-
-def _leased(_: op.Lease, reply: list[Any]) -> op.Leased:
-    entries = []
-    for sid, at, *flat in reply[0]:
-        places = _lines(at)
-        found = [decode_resource(_text(flat[i]), flat[i + 1], places) for i in range(0, len(flat), 2)]
-        entries.append(
-            (
-                sid.decode(),
-                tuple(op.LeasedResource(r.resource_id, r.kind, r.size, r.tries, r.purpose) for r in found),
-            )
-        )
-    return op.Leased(tuple(entries), int(reply[1]), reply[2])
 
 
 def _settle_args(o: op.Settle) -> list[Arg]:
@@ -220,60 +116,12 @@ def _settle_args(o: op.Settle) -> list[Arg]:
 
 
 def _queue_page_args(o: op.QueuePage) -> list[Arg]:
-    span = [f"({FAR}", o.since, "BYSCORE", "REV"] if o.latest else [o.since, f"({FAR}", "BYSCORE"]
+    span: list[Arg] = [f"({FAR}", o.since, "BYSCORE", "REV"] if o.latest else [o.since, f"({FAR}", "BYSCORE"]
     return [*span, "LIMIT", o.skip, o.limit, "WITHSCORES"]
-
-
-def _swept(_: Any, reply: list[Any]) -> op.Swept:
-    idle, expired, refiled, stale, more, now, owed, held, would, newer = reply
-    told = tuple(_text(one) for one in would)
-    return op.Swept(idle, expired, refiled, stale, bool(more), now, owed, int(held), told, bool(newer))
-
-
-def _outbox(_: Any, reply: list[bytes]) -> tuple[op.OutboxEntry, ...]:
-    entries = []
-    for raw in reply:
-        # one that can't be read gives back nothing, and must not keep the others waiting behind it for ever
-        book, _, rest = raw.decode("utf-8", "replace").partition("\0")
-        sid, _, rest = rest.partition("\0")
-        user, _, rid = rest.rpartition("\0")
-        entries.append(op.OutboxEntry(raw, book, sid, user, rid))
-    return tuple(entries)
-
-
-def _dead_letters(_: Any, reply: list[Any]) -> tuple[op.DeadLetter, ...]:
-    return tuple(op.DeadLetter(_text(sid), decode_resource(_text(rid), raw, _lines(at))) for sid, rid, raw, at in reply)
-
-
-def _scanned(o: op.ScanSessions, reply: list[Any]) -> tuple[int, tuple[str, ...]]:
-    found = dict.fromkeys(_text(key).rsplit(":", 1)[-1] for key in reply[1])
-    return int(reply[0]), tuple(sid for sid in found if is_session_id(sid))
-
-
-def _facts(_: Any, reply: list[Any]) -> op.ServerFacts:
-    run_id, now, version, policy, used, limit, _ = reply
-    return op.ServerFacts(_text(run_id), now, _text(version), _text(policy), int(used), int(limit))
-
-
-def _meta(_: Any, flat: list[bytes] | Mapping[bytes, bytes]) -> dict[str, str]:
-    """What is no number, or no possible one, counts as absent: then a hold stops destruction, and passes go on."""
-    return {
-        name: value
-        for name, value in _pairs(flat).items()
-        if name not in _META_NUMBERS or (value.isdecimal() and len(value) < 16 and int(value) <= _META_NUMBERS[name])
-    }
 
 
 def _book(user: str | None, k: Keys) -> str:
     return k.total_book() if user is None else k.user_book(user)
-
-
-def _flag(_: Any, reply: Any) -> bool:
-    return bool(reply)
-
-
-def _same(_: Any, reply: Any) -> Any:
-    return reply
 
 
 def _set_meta_args(o: op.SetMeta) -> list[Arg]:
@@ -282,21 +130,23 @@ def _set_meta_args(o: op.SetMeta) -> list[Arg]:
 
 
 WIRE: dict[type[op.Operation[Any]], Wire] = {
-    op.CreateSession: Wire(_created, lambda o, k: [k.session(o.session_id)], _create_args, "create"),
+    op.CreateSession: Wire(reading.created, lambda o, k: [k.session(o.session_id)], _create_args, "create"),
     op.OpenSession: OpenWire(
-        _opened,
+        reading.opened,
         lambda o, k: [k.session(o.session_id)],
         lambda o: [int(o.touch), o.family, o.fingerprint, int(o.enforce), o.grace, o.hold, b"".join(o.macs)],
         "open",
     ),
     op.PeekSession: Wire(
-        _peeked,
+        reading.peeked,
         lambda o, k: [k.session(o.session_id), k.tombstone(o.session_id), k.resources(o.session_id)],
         script="peek",
     ),
-    op.FindAlias: Wire(lambda _, r: _text(r) or None, lambda o, k: [k.alias(o.partition, o.alias)], command=("GET",)),
+    op.FindAlias: Wire(
+        lambda _, r: reading.text(r) or None, lambda o, k: [k.alias(o.partition, o.alias)], command=("GET",)
+    ),
     op.RotateSession: Wire(
-        _opened,
+        reading.opened,
         lambda o, k: [k.session(o.session_id)],
         lambda o: [
             o.new_mac,
@@ -309,20 +159,24 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         "rotate",
     ),
     op.ExtendSession: Wire(
-        _opened,
+        reading.opened,
         lambda o, k: [k.session(o.session_id)],
         lambda o: [-1 if o.idle is None else o.idle, -1 if o.max is None else o.max, o.width],
         "extend",
     ),
-    op.SaveData: Wire(_opened, lambda o, k: [k.session(o.session_id)], lambda o: [encode_changes(o.changes)], "save"),
+    op.SaveData: Wire(
+        reading.opened, lambda o, k: [k.session(o.session_id)], lambda o: [encode_changes(o.changes)], "save"
+    ),
     op.EndSession: Wire(
-        lambda _, r: op.Ended(bool(r[0]), _text(r[1]) or None, r[2], tuple(_text(p) for p in r[3]), r[4], bool(r[5])),
+        lambda _, r: op.Ended(
+            bool(r[0]), reading.text(r[1]) or None, r[2], tuple(reading.text(p) for p in r[3]), r[4], bool(r[5])
+        ),
         lambda o, k: [k.session(o.session_id)],
         lambda o: [o.reason, int(o.only_due), o.grace, o.hold, o.idle_for],
         "end",
     ),
     op.Defer: Wire(
-        _same,
+        reading.same,
         lambda o, k: [k.session(o.session_id)],
         lambda o: [o.token, o.duration, o.resource_id, o.width],
         "defer",
@@ -334,7 +188,7 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         "defer",
     ),
     op.Register: Wire(
-        _registered,
+        reading.registered,
         lambda o, k: [k.session(o.session_id)],
         lambda o: [
             o.resource_id,
@@ -352,79 +206,83 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         "register",
     ),
     op.Grow: Wire(
-        _registered,
+        reading.registered,
         lambda o, k: [k.session(o.session_id)],
         lambda o: [o.resource_id, o.size, o.intent_timeout, o.max_bytes],
         "grow",
     ),
-    op.Commit: Wire(_registered, lambda o, k: [k.session(o.session_id)], lambda o: [o.resource_id, o.size], "commit"),
-    op.Release: Wire(_flag, lambda o, k: [k.session(o.session_id)], lambda o: [o.resource_id], "release"),
+    op.Commit: Wire(
+        reading.registered, lambda o, k: [k.session(o.session_id)], lambda o: [o.resource_id, o.size], "commit"
+    ),
+    op.Release: Wire(reading.flag, lambda o, k: [k.session(o.session_id)], lambda o: [o.resource_id], "release"),
     op.UseResource: Wire(
-        lambda o, r: decode_resource(o.resource_id, r[0], _lines(r[1])) if r else None,
+        lambda o, r: decode_resource(o.resource_id, r[0], reading.lines(r[1])) if r else None,
         lambda o, k: [k.session(o.session_id), k.resources(o.session_id)],
         lambda o: [o.resource_id],
         "use",
     ),
-    op.ListResources: Wire(_resources, lambda o, k: [k.resources(o.session_id)], command=("HGETALL",)),
+    op.ListResources: Wire(reading.resources, lambda o, k: [k.resources(o.session_id)], command=("HGETALL",)),
     op.Lease: Wire(
-        _leased,
+        reading.leased,
         lambda o, k: [k.queue(o.partition, o.location), k.batch(o.partition, o.location, o.lease_id)],
         lambda o: [o.duration, o.limit, o.bound, int(o.dead)],
         "lease",
     ),
-    op.LeaseHeld: Wire(_flag, lambda o, k: [k.batch(o.partition, o.location, o.lease_id)], command=("EXISTS",)),
+    op.LeaseHeld: Wire(reading.flag, lambda o, k: [k.batch(o.partition, o.location, o.lease_id)], command=("EXISTS",)),
     op.Settle: Wire(
-        lambda _, r: op.Settled(r[0], tuple(_text(rid) for rid in r[1]), r[2], r[3]),
+        lambda _, r: op.Settled(r[0], tuple(reading.text(rid) for rid in r[1]), r[2], r[3]),
         lambda o, k: [k.resources(o.session_id)],
         _settle_args,
         "settle",
     ),
     op.Queues: Wire(
-        lambda _, r: tuple(op.QueueDepth(_text(name), n, due) for name, n, due in r),
+        lambda _, r: tuple(op.QueueDepth(reading.text(name), n, due) for name, n, due in r),
         lambda o, k: [k.locations(o.partition)],
         script="queues",
     ),
     op.QueuePage: Wire(
-        lambda _, r: tuple(op.QueueEntry(_text(r[i]), int(r[i + 1])) for i in range(0, len(r), 2)),
+        lambda _, r: tuple(op.QueueEntry(reading.text(r[i]), int(r[i + 1])) for i in range(0, len(r), 2)),
         lambda o, k: [k.queue(o.partition, o.location)],
         _queue_page_args,
         command=("ZRANGE",),
     ),
     op.SweepStep: Wire(
-        _swept,
+        reading.swept,
         lambda o, k: [k.wheel(o.partition)],
         lambda o: [o.width, o.grace, o.hold, o.limit, o.bound, int(o.observe)],
         "sweep",
     ),
     op.OverdueIntents: Wire(
-        _same, lambda o, k: [k.intents(o.partition)], lambda o: [o.limit, o.bound, o.hold], "overdue"
+        reading.same, lambda o, k: [k.intents(o.partition)], lambda o: [o.limit, o.bound, o.hold], "overdue"
     ),
-    op.OutboxRead: Wire(_outbox, lambda o, k: [k.outbox(o.partition)], lambda o: [0, o.limit - 1], command=("LRANGE",)),
+    op.OutboxRead: Wire(
+        reading.outbox, lambda o, k: [k.outbox(o.partition)], lambda o: [0, o.limit - 1], command=("LRANGE",)
+    ),
     op.OutboxDone: Wire(
-        _same,
+        reading.same,
         lambda o, k: [k.outbox(o.partition)],
         lambda o: [b"".join(len(e).to_bytes(4, "big") + e for e in o.entries)],
         "outbox_done",
     ),
-    op.HoldIdle: Wire(_same, lambda o, k: [k.held(o.partition)], lambda o: [o.duration], "hold_idle"),
+    op.HoldIdle: Wire(reading.same, lambda o, k: [k.held(o.partition)], lambda o: [o.duration], "hold_idle"),
     op.ListWheel: Wire(
-        lambda _, r: (tuple(_text(sid) for sid in r[0]), int(r[1]), r[2]),
+        lambda _, r: (tuple(reading.text(sid) for sid in r[0]), int(r[1]), r[2]),
         lambda o, k: [k.wheel(o.partition)],
         lambda o: [o.slot, o.offset, o.limit],
         "list_wheel",
     ),
     op.Mend: Wire(
-        lambda _, r: op.Mended(_text(r)),
+        lambda _, r: op.Mended(reading.text(r)),
         lambda o, k: [k.session(o.session_id)],
         lambda o: [o.width, o.grace, o.retention],
         "mend",
     ),
     op.DeadLetters: Wire(
-        _dead_letters, lambda o, k: [k.dead_letters(o.partition)], lambda o: [o.offset, o.limit], "dead_letters"
+        reading.dead_letters, lambda o, k: [k.dead_letters(o.partition)], lambda o: [o.offset, o.limit], "dead_letters"
     ),
-    op.RetryDead: Wire(_flag, lambda o, k: [k.resources(o.session_id)], lambda o: [o.resource_id], "retry_dead"),
+    op.RetryDead: Wire(reading.flag, lambda o, k: [k.resources(o.session_id)], lambda o: [o.resource_id], "retry_dead"),
     op.DropDead: Wire(
-        _flag,
+        reading.flag,
         lambda o, k: [k.resources(o.session_id)],
         lambda o: [o.resource_id, o.retention],
         "drop_dead",
@@ -436,7 +294,7 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         "owned",
     ),
     op.Readopt: Wire(
-        _flag,
+        reading.flag,
         lambda o, k: [k.session(o.session_id)],
         lambda o: [o.resource_id, o.location, o.size],
         "readopt",
@@ -448,46 +306,48 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         "sight",
     ),
     op.Reserve: Wire(
-        lambda _, r: op.Reserved(bool(r[0]), r[1], r[2], tuple(_text(m) for m in r[3])),
+        lambda _, r: op.Reserved(bool(r[0]), r[1], r[2], tuple(reading.text(m) for m in r[3])),
         lambda o, k: [_book(o.user, k)],
         lambda o: [o.session_id, o.limit, o.duration, o.suspects],
         "reserve",
     ),
-    op.Confirm: Wire(_flag, lambda o, k: [_book(o.user, k)], lambda o: [o.session_id], "confirm"),
-    op.IsLapsed: Wire(_flag, lambda o, k: [_book(o.user, k)], lambda o: [o.session_id], "is_lapsed"),
+    op.Confirm: Wire(reading.flag, lambda o, k: [_book(o.user, k)], lambda o: [o.session_id], "confirm"),
+    op.IsLapsed: Wire(reading.flag, lambda o, k: [_book(o.user, k)], lambda o: [o.session_id], "is_lapsed"),
     op.GiveBack: Wire(
-        _flag,
+        reading.flag,
         lambda o, k: [_book(o.user, k), k.user_quota(o.user) if o.user else _book(o.user, k)],
         lambda o: [o.session_id, o.resource_id],
         "give_back",
     ),
     op.Members: Wire(
-        lambda _, r: tuple(_text(m) for m in r),
+        lambda _, r: tuple(reading.text(m) for m in r),
         lambda o, k: [_book(o.user, k)],
         lambda o: [o.offset, o.offset + o.limit - 1],
         command=("ZRANGE",),
     ),
     op.ReserveQuota: Wire(
-        lambda _, r: _text(r),
+        lambda _, r: reading.text(r),
         lambda o, k: [k.user_quota(o.user)],
         lambda o: [f"{o.session_id} {o.resource_id}", o.size, o.max_resources, o.max_bytes],
         "quota",
     ),
-    op.Facts: Wire(_facts, lambda _, k: [k.globals("meta")], script="facts"),
-    op.Meta: Wire(_meta, lambda _, k: [k.globals("meta")], command=("HGETALL",)),
-    op.SetMeta: Wire(_flag, lambda _, k: [k.globals("meta")], _set_meta_args, "set_meta"),
-    op.Table: Wire(lambda _, r: _pairs(r), lambda o, k: [k.globals(o.name)], command=("HGETALL",)),
+    op.Facts: Wire(reading.facts, lambda _, k: [k.globals("meta")], script="facts"),
+    op.Meta: Wire(reading.meta, lambda _, k: [k.globals("meta")], command=("HGETALL",)),
+    op.SetMeta: Wire(reading.flag, lambda _, k: [k.globals("meta")], _set_meta_args, "set_meta"),
+    op.Table: Wire(lambda _, r: reading.pairs(r), lambda o, k: [k.globals(o.name)], command=("HGETALL",)),
     op.TablePut: Wire(
-        _flag,
+        reading.flag,
         lambda o, k: [k.globals(o.name)],
         lambda o: [o.row, o.value, int(o.only_new)],
         "table_put",
     ),
-    op.TableDrop: Wire(_flag, lambda o, k: [k.globals(o.name)], lambda o: [o.row], command=("HDEL",)),
-    op.TakeLease: Wire(_flag, lambda o, k: [k.globals(f"l:{o.name}")], lambda o: [o.token, o.duration], "take_lease"),
-    op.DropLease: Wire(_flag, lambda o, k: [k.globals(f"l:{o.name}")], lambda o: [o.token], "drop_lease"),
+    op.TableDrop: Wire(reading.flag, lambda o, k: [k.globals(o.name)], lambda o: [o.row], command=("HDEL",)),
+    op.TakeLease: Wire(
+        reading.flag, lambda o, k: [k.globals(f"l:{o.name}")], lambda o: [o.token, o.duration], "take_lease"
+    ),
+    op.DropLease: Wire(reading.flag, lambda o, k: [k.globals(f"l:{o.name}")], lambda o: [o.token], "drop_lease"),
     op.Counters: Wire(
-        lambda _, r: {name: int(n) for name, n in _pairs(r).items() if n.lstrip("-").isdecimal()},
+        lambda _, r: {name: int(n) for name, n in reading.pairs(r).items() if n.lstrip("-").isdecimal()},
         lambda o, k: [k.counters(o.partition)],
         command=("HGETALL",),
     ),
@@ -497,5 +357,5 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         lambda o: [x for name, n in o.amounts.items() for x in (name, n)],
         "count",
     ),
-    op.ScanSessions: Wire(_scanned, lambda o, k: [k.prefix(o.partition)], lambda o: [o.cursor, o.count], "scan"),
+    op.ScanSessions: Wire(reading.scanned, lambda o, k: [k.prefix(o.partition)], lambda o: [o.cursor, o.count], "scan"),
 }
