@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sessionsweep.errors import (
@@ -25,10 +26,10 @@ from sessionsweep.errors import (
 from sessionsweep.model.session import Client
 from sessionsweep.sessions.sync import Session, SessionFile, Sessions
 from sessionsweep.sessions.view import Resource, Stats
-from sessionsweep.settings import Settings
 
 if TYPE_CHECKING:
     from sessionsweep.sessions.aio import AsyncSession, AsyncSessionFile, AsyncSessions
+    from sessionsweep.settings import Settings
 
 __all__ = [
     "AsyncSession",
@@ -60,10 +61,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """The asynchronous side, on first use: a synchronous app doesn't pay for importing asyncio."""
-    if name in ("AsyncSession", "AsyncSessionFile", "AsyncSessions"):
-        from sessionsweep.sessions import aio
+#: Imported on first use: a synchronous app pays for no asyncio, and who only catches errors for no pydantic.
+_LATER = {
+    "AsyncSession": "sessionsweep.sessions.aio",
+    "AsyncSessionFile": "sessionsweep.sessions.aio",
+    "AsyncSessions": "sessionsweep.sessions.aio",
+    "Settings": "sessionsweep.settings",
+}
 
-        return getattr(aio, name)
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        value = globals()[name] = getattr(import_module(_LATER[name]), name)
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sessionsweep.model.ids import new_session_id
 from sessionsweep.model.session import mac_of
 from sessionsweep.policy import slot_width
-from sessionsweep.settings import Settings
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask
 from sessionsweep.store.keys import partition_name
 from sessionsweep.volumes.mounting import Mounts
+
+if TYPE_CHECKING:
+    from sessionsweep.settings import Settings
 
 
 def ms(seconds: float) -> int:
@@ -20,12 +24,13 @@ def ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-@dataclass
+@dataclass(eq=False)
 class Core:
     """What flows and passes need besides the store. Cheap: nothing connects, nothing is opened."""
 
     settings: Settings
     mounts: Mounts = field(init=False)
+    before_close: list[Callable[[], object]] = field(init=False, default_factory=list)  # what to stop first
 
     def __post_init__(self) -> None:
         s = self.settings
@@ -36,9 +41,17 @@ class Core:
         self.width = slot_width(s.cleanup_interval)
         self.intent_timeout = ms(s.intent_timeout)
         self.retention = ms(s.tombstone_retention)
-        self.keys = tuple(secret.get_secret_value() for secret in s.secret_key)
+        self.keys = s.signing_keys
         self.enforce_client = s.client_binding in ("subnet", "strict")
         self.mounts = Mounts(s.node, s.volumes, exclusive=s.in_memory)
+
+    def close(self) -> None:
+        """Stops what runs for this deployment in this process and lets go of its volumes. Idempotent."""
+        try:
+            while self.before_close:
+                self.before_close.pop()()
+        finally:
+            self.mounts.close()
 
     def new_id(self) -> str:
         """A fresh session id in a partition chosen at random."""

@@ -50,6 +50,9 @@ __all__ = ["PREFIX", "Setting", "Settings", "Source", "VolumeSpec", "redact_url"
 
 Source = Literal["argument", "environment", "file", "framework", "default"]
 
+#: Signs the tokens of `memory://`: one for each process, as is what they open.
+_MEMORY_KEY = (SecretBytes(secrets.token_urlsafe(32).encode()),)
+
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0.001)]
 Size = Annotated[int, BeforeValidator(parse_size)]
@@ -101,7 +104,7 @@ class Settings(BaseSettings):
         BeforeValidator(parse_keys),
         DefaultText("none: required; `memory://` and `up` make a random one"),
     ] = Field(
-        default_factory=lambda data: _random_key() if data["redis_url"] == "memory://" else (),
+        default_factory=lambda data: _MEMORY_KEY if data["redis_url"] == "memory://" else (),
         description="Keys of at least 32 characters, separated by commas: the first signs, all verify, so a "
         f"new one goes to the front and the old one leaves after `MAX_DURATION`. Make one: `{MAKE_KEY}`.",
     )
@@ -324,11 +327,10 @@ class Settings(BaseSettings):
         taken = {
             name: value for name, value in values.items() if name not in self._sources or not self.is_explicit(name)
         }
-        # The key of a memory store is a default, and random: it must stay the one that has signed already.
         kept = {
             name: getattr(self, name)
             for name in type(self).model_fields
-            if name == "secret_key" or (self.is_explicit(name) and not name.endswith("_file"))
+            if self.is_explicit(name) and not name.endswith("_file")
         }
         made = type(self)(**{**kept, **taken})
         made._sources = {**self._sources, **dict.fromkeys(taken, "framework")}
@@ -350,10 +352,6 @@ class Settings(BaseSettings):
     def __repr_args__(self) -> list[tuple[str, Any]]:
         # pydantic's own repr would put the passwords of both URLs into a log or a traceback.
         return [(row.name, row.value) for row in self.describe()]
-
-
-def _random_key() -> tuple[SecretBytes, ...]:
-    return (SecretBytes(secrets.token_urlsafe(32).encode()),)
 
 
 class _Environment(PydanticBaseSettingsSource):

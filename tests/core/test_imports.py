@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+#: What takes longer to import than all of the core: it comes with the first Settings, store or AsyncSessions.
+LATER = {"pydantic", "pydantic_settings", "redis", "asyncio", "ssl"}
 FOREIGN = (
     "celery",
     "kombu",
@@ -42,6 +44,20 @@ def test_the_core_imports_no_framework(statement: str) -> None:
 
 def test_the_core_imports_no_workers() -> None:
     assert "sessionsweep_workers" not in _imported("import sessionsweep; from sessionsweep import *")
+
+
+@pytest.mark.parametrize("statement", ["import sessionsweep", "from sessionsweep import Sessions, SessionSweepError"])
+def test_the_core_imports_nothing_heavy_before_it_is_used(statement: str) -> None:
+    loaded = _imported(statement)
+    assert loaded.isdisjoint(LATER), sorted(loaded & LATER)
+
+
+@pytest.mark.parametrize(
+    ("statement", "module"),
+    [("sessionsweep.Settings", "pydantic"), ("sessionsweep.AsyncSessions", "asyncio")],
+)
+def test_what_is_imported_later_comes_with_its_first_use(statement: str, module: str) -> None:
+    assert module in _imported(f"import sessionsweep; {statement}")
 
 
 def test_the_probe_sees_a_framework() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import socket
 import subprocess
@@ -336,10 +337,14 @@ def test_the_first_key_signs_and_all_are_kept_in_order() -> None:
     assert settings(secret_key=new.encode()).signing_keys == (new.encode(),)
 
 
-def test_memory_makes_a_random_key_each_time() -> None:
+def test_memory_makes_a_random_key_for_each_process() -> None:
     one, two = Settings(redis_url="memory://"), Settings(redis_url="memory://")
     assert len(one.signing_keys[0]) >= 32
-    assert one.signing_keys != two.signing_keys
+    assert one.signing_keys == two.signing_keys, "what one of a process has signed, another opens"
+    code = "from sessionsweep import Settings; print(Settings(redis_url='memory://').signing_keys)"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert len(ast.literal_eval(other)[0]) >= 32
+    assert ast.literal_eval(other) != one.signing_keys
 
 
 @pytest.mark.parametrize("key", ["s3cret", f"{KEY},s3cret", b"s3cret", ["s3cret"], f"{KEY},{KEY}", 5, [5]])

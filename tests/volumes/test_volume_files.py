@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from volume_trees import put, session_path
+from volume_trees import put, reason_of, session_path
 from werkzeug.datastructures import FileStorage
 
 from sessionsweep.errors import ResourceNotFoundError, ResourceTooLargeError, SessionSweepError, VolumeError
@@ -324,12 +324,12 @@ def test_a_forked_child_neither_holds_nor_writes(volume: Volume, sid: str, rid: 
     """A child that lives on must not keep the file busy, nor flush the parent's buffer a second time."""
     file = volume.create(sid, rid)
     file.write(b"once")
-    lock = volume.exclusive()
+    lock = volume.exclusive("store")
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
 
     def child() -> None:
-        theirs.send((file.closed, file.discard(), lock.held))
+        theirs.send((file.closed, file.discard(), lock.held, reason_of(volume.exclusive, "store")))
         file.close()
         theirs.recv()  # lives until told
 
@@ -337,10 +337,10 @@ def test_a_forked_child_neither_holds_nor_writes(volume: Volume, sid: str, rid: 
     process.start()
     try:
         assert ours.poll(30)
-        assert ours.recv() == (True, False, False)
+        assert ours.recv() == (True, False, False, "in-use"), "not even for the owner that it has inherited"
         file.close()
         lock.release()
-        assert Volume.open(volume.root, "a").exclusive().held
+        Volume.open(volume.root, "a").exclusive("another store").release()
         assert file.path.read_bytes() == b"once"
         assert volume.delete(sid, [rid])[0].outcome is Outcome.DELETED
         ours.send("go")
@@ -369,7 +369,7 @@ def test_no_descriptor_is_left_open(volume: Volume, tmp_path: Path, opening: str
         volume.promote(sid, other, tmp_path / "to")
         (tmp_path / "to").unlink()
         volume.delete(new_session_id("00"), [rid])
-        volume.exclusive().release()
+        volume.exclusive("store").release()
         volume.set_high_water(1, lower=True)
         with pytest.raises(VolumeError):
             volume.adopt(sid, new_resource_id(), volume.root / ".sessionsweep-volume")

@@ -19,7 +19,7 @@ from volume_trees import put, reason_of
 from sessionsweep.errors import ConfigurationError, VolumeIOError, VolumeUntrustedError
 from sessionsweep.model.ids import NAME, VOLUME_ID, new_volume_id
 from sessionsweep.volumes.marker import Marker
-from sessionsweep.volumes.volume import Volume
+from sessionsweep.volumes.volume import ExclusiveLock, Volume
 
 
 def test_initialize_makes_folder_marker_and_private_modes(place: Path) -> None:
@@ -202,7 +202,7 @@ def test_verify_sees_a_swap_an_unmount_and_a_lost_files_folder(
             reason_of(volume.prune, [sid]),
             reason_of(volume.high_water),
             reason_of(volume.set_high_water, 1),
-            reason_of(volume.exclusive),
+            reason_of(volume.exclusive, "store"),
             reason_of(volume.restamp, "d9"),
         }
 
@@ -240,12 +240,12 @@ def test_restamp_is_seen_by_others_and_keeps_the_volume(volume: Volume) -> None:
         volume.restamp("no/slash")
 
 
-def test_exclusive_is_refused_to_another_and_ends_with_its_process(volume: Volume) -> None:
+def test_exclusive_is_refused_to_another_process_and_ends_with_its_holder(volume: Volume) -> None:
     code = (
         "import sys\n"
         "from pathlib import Path\n"
         "from sessionsweep.volumes.volume import Volume\n"
-        "lock = Volume.open(Path(sys.argv[1]), 'a').exclusive()\n"
+        "lock = Volume.open(Path(sys.argv[1]), 'a').exclusive('store')\n"
         "print('held', flush=True)\n"
         "sys.stdin.read()\n"
     )
@@ -255,19 +255,51 @@ def test_exclusive_is_refused_to_another_and_ends_with_its_process(volume: Volum
     try:
         assert owner.stdout is not None
         assert owner.stdout.readline() == b"held\n"
-        assert reason_of(volume.exclusive) == "in-use"
+        assert reason_of(volume.exclusive, "store") == "in-use"
         assert reason_of(volume.restamp, "d2") == "in-use"
     finally:
         owner.kill()
         owner.communicate(timeout=30)
-    lock = volume.exclusive()
-    assert lock.held
-    assert volume.exclusive() is lock
-    assert reason_of(Volume.open(volume.root, "a").exclusive) == "in-use"
+    assert volume.exclusive("store").held
+
+
+def test_exclusive_is_shared_within_a_process_by_those_of_one_owner_only(volume: Volume) -> None:
+    first = volume.exclusive("store")
+    second = Volume.open(volume.root, "a").exclusive("store")
+    with pytest.raises(VolumeUntrustedError, match=r"other sessions of this process.*Make one Sessions") as refused:
+        volume.exclusive("another store")
+    assert refused.value.reason == "in-use"
+    assert reason_of(volume.restamp, "d2") == "in-use"
+    first.release()
+    first.release()
+    assert (first.held, second.held) == (False, True)
+    assert reason_of(volume.exclusive, "another store") == "in-use", "one of the two still uses it"
+    second.release()
+    volume.exclusive("another store").release()
     volume.restamp("d2")
-    assert reason_of(Volume.open(volume.root, "a").exclusive) == "in-use", "lost by rewriting the marker"
-    volume.exclusive().release()
-    Volume.open(volume.root, "a").exclusive().release()
+
+
+def test_exclusive_locks_the_marker_that_is_there_now(volume: Volume) -> None:
+    """A marker that was replaced is another file: a lock on the old one proves nothing."""
+    old = volume.exclusive("store")
+    marker = volume.root / ".sessionsweep-volume"
+    copy = volume.root / "copy"
+    copy.write_bytes(marker.read_bytes())
+    copy.rename(marker)
+    new = volume.exclusive("another store")
+    old.release()
+    assert reason_of(volume.exclusive, "store") == "in-use"
+    new.release()
+    volume.exclusive("store").release()
+
+
+def test_threads_share_one_lock(volume: Volume) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            locks = list(pool.map(lambda _: volume.exclusive("store"), range(8)))
+            assert all(lock.held for lock in locks)
+            list(pool.map(ExclusiveLock.release, locks))
+    volume.exclusive("another store").release()
 
 
 @given(

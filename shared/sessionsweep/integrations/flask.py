@@ -76,6 +76,7 @@ class SessionSweep:
         if sessions.settings.sweeper == "in-process":
             # With a request, not here: a server may fork after this, and its children keep no thread.
             sweeper = InProcessSweeper(sessions.core, sessions.store)
+            sessions.core.before_close.append(sweeper.stop)
             app.before_request(sweeper.ensure)
         app.after_request(_finish)
         # The app's own handler wins, whichever of the two is registered first.

@@ -10,20 +10,22 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from sessionsweep.deployment import Core
 from sessionsweep.errors import InvalidTokenError
 from sessionsweep.model.session import Client, SessionRecord
 from sessionsweep.model.states import EndReason
 from sessionsweep.sessions import books, files, lifecycle
-from sessionsweep.sessions.connect import make_async_store
+from sessionsweep.sessions.connect import environment_settings, leave, make_async_store
 from sessionsweep.sessions.view import Resource, SessionView, Stats
-from sessionsweep.settings import Settings
 from sessionsweep.store.flow import Flow, run_async
 from sessionsweep.store.protocol import AsyncStore
 from sessionsweep.units import parse_duration
 from sessionsweep.volumes.files import NewFile
+
+if TYPE_CHECKING:
+    from sessionsweep.settings import Settings
 
 R = TypeVar("R")
 NOBODY = Client()
@@ -34,14 +36,14 @@ class AsyncSessions:
     """See Sessions; every call that reaches the store is awaited. Usable from any number of event loops."""
 
     def __init__(self, settings: Settings | None = None, *, store: AsyncStore | None = None) -> None:
-        self.settings = settings or Settings.from_env()
+        self.settings = settings or environment_settings()
         self.core = Core(self.settings)
-        self.store = store or make_async_store(self.settings)
+        self.store = store or make_async_store(self.settings, self.core)
 
     @classmethod
     def from_env(cls) -> AsyncSessions:
         """From the SESSIONSWEEP_… variables. Raises ConfigurationError."""
-        return cls(Settings.from_env())
+        return cls(environment_settings())
 
     async def create(
         self, client: Client = NOBODY, user: str | None = None, data: Mapping[str, Any] | None = None
@@ -91,8 +93,10 @@ class AsyncSessions:
         return await self._run(books.stats(self.core))
 
     async def close(self) -> None:
-        """Closes this event loop's connection. Idempotent."""
-        await self.store.close()
+        """See Sessions.close; other event loops that use this keep their connections."""
+        await asyncio.to_thread(self.core.close)
+        if leave(self.core):
+            await self.store.close()
 
     async def _run(self, flow: Flow[R]) -> R:
         return await run_async(flow, self.store)

@@ -8,20 +8,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from sessionsweep.deployment import Core
 from sessionsweep.errors import InvalidTokenError
 from sessionsweep.model.session import Client, SessionRecord
 from sessionsweep.model.states import EndReason
 from sessionsweep.sessions import books, files, lifecycle
-from sessionsweep.sessions.connect import make_store
+from sessionsweep.sessions.connect import environment_settings, leave, make_store
 from sessionsweep.sessions.view import Resource, SessionView, Stats
-from sessionsweep.settings import Settings
 from sessionsweep.store.flow import Flow, run
 from sessionsweep.store.protocol import Store
 from sessionsweep.units import parse_duration
 from sessionsweep.volumes.files import NewFile
+
+if TYPE_CHECKING:
+    from sessionsweep.settings import Settings
 
 R = TypeVar("R")
 NOBODY = Client()
@@ -36,14 +38,14 @@ class Sessions:
     """
 
     def __init__(self, settings: Settings | None = None, *, store: Store | None = None) -> None:
-        self.settings = settings or Settings.from_env()
+        self.settings = settings or environment_settings()
         self.core = Core(self.settings)
-        self.store = store or make_store(self.settings)
+        self.store = store or make_store(self.settings, self.core)
 
     @classmethod
     def from_env(cls) -> Sessions:
         """From the SESSIONSWEEP_… variables. Raises ConfigurationError, naming the variable and the fix."""
-        return cls(Settings.from_env())
+        return cls(environment_settings())
 
     def create(
         self, client: Client = NOBODY, user: str | None = None, data: Mapping[str, Any] | None = None
@@ -95,8 +97,13 @@ class Sessions:
         return self._run(books.stats(self.core))
 
     def close(self) -> None:
-        """Closes connections. Idempotent."""
-        self.store.close()
+        """Lets go of volumes and closes connections: from then on calls raise StoreUnavailableError. Idempotent.
+
+        A `memory://` store ends with the last Sessions that uses it; another may then use its volumes.
+        """
+        self.core.close()
+        if leave(self.core):
+            self.store.close()
 
     def _run(self, flow: Flow[R]) -> R:
         return run(flow, self.store)

@@ -14,16 +14,20 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sessionsweep.errors import VolumeError, VolumeNotHereError, VolumeUntrustedError
 from sessionsweep.model.holds import Hold, mount_scope
 from sessionsweep.model.ids import new_volume_id
 from sessionsweep.model.resource import volume_location
-from sessionsweep.settings_values import VolumeSpec
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask, work
 from sessionsweep.store.keys import SCHEMA
+from sessionsweep.volumes import inherited
 from sessionsweep.volumes.volume import ExclusiveLock, Volume
+
+if TYPE_CHECKING:
+    from sessionsweep.settings_values import VolumeSpec
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +35,7 @@ log = logging.getLogger(__name__)
 class Mounts:
     """This process's opened volumes, by name. Opened on first need; a volume that could not be is tried again.
 
-    `exclusive`: this process alone may use them (memory://).
+    `exclusive`: this process alone may use them (memory://), for one store; a forked child doesn't inherit them.
     """
 
     def __init__(self, node: str, specs: Sequence[VolumeSpec], *, exclusive: bool = False) -> None:
@@ -39,7 +43,7 @@ class Mounts:
         self.specs = tuple(specs)
         self._volumes: dict[str, Volume] = {}  # by name
         self._owned: dict[str, ExclusiveLock] = {}  # by name
-        self._owning = threading.Lock()
+        self._owning = threading.Lock()  # guards the line above
         self._exclusive = exclusive
 
     def here(self) -> list[Volume]:
@@ -60,14 +64,30 @@ class Mounts:
     def forget(self, name: str) -> None:
         """Closes one, so that the next `mount` opens it again (its root changed underneath)."""
         self._volumes.pop(name, None)
-        owned = self._owned.pop(name, None)
+        with self._owning:
+            owned = self._owned.pop(name, None)
         if owned is not None:
             owned.release()
+
+    def close(self) -> None:
+        """Closes all and lets others have them. Idempotent; whoever needs one later opens it again."""
+        for name in {*self._volumes, *self._owned}:
+            self.forget(name)
+
+    def let_go(self) -> None:
+        """In a forked child: the volumes are the parent's alone, and its copy of the memory knows no news of them."""
+        self._owning = threading.Lock()
+        self._volumes.clear()
+        self._owned.clear()
 
     def mount(self) -> Flow[list[VolumeError]]:
         """Opens every volume that isn't open, by the rules above; answers what went wrong with the others."""
         problems: list[VolumeError] = []
-        for spec in self.missing():
+        missing = self.missing()
+        if self._exclusive:
+            # a fresh memory takes its deployment's id from a marker: were a volume made first, those would be foreign
+            missing = yield from work(lambda: sorted(missing, key=lambda spec: not Volume.is_marked(Path(spec.path))))
+        for spec in missing:
             try:
                 self._volumes[spec.name] = yield from self._mount_one(spec)
             except VolumeError as problem:
@@ -122,8 +142,9 @@ class Mounts:
 
     def _mount_one(self, spec: VolumeSpec) -> Flow[Volume]:
         row = f"{self.node}/{spec.name}"
-        marker = yield from work(partial(Volume.read_marker, Path(spec.path)))
+        # in this order: another process of this node that makes the volume just now writes its marker before the row
         known = (yield from ask(op.Table("mounts"))).get(row)
+        marker = yield from work(partial(Volume.read_marker, Path(spec.path)))
         if marker is None:
             if known is not None:
                 text = (
@@ -140,7 +161,7 @@ class Mounts:
         else:
             volume = yield from work(partial(Volume.open, Path(spec.path), spec.name, ephemeral=spec.ephemeral))
             if self._exclusive:
-                yield from work(partial(self._own, volume))
+                yield from self._own(volume)
                 # sole ownership is proven by the lock: the memory of this process may take the marker's id
                 yield from ask(op.SetMeta({"deployment": marker.deployment_id}, only_new=True))
         twin = self.at(volume_location(volume.id))
@@ -150,7 +171,7 @@ class Mounts:
             yield from put_hold(mount_scope(self.node, spec.name), "twice-mounted", text, self.node)
             raise VolumeUntrustedError("twice-mounted", text)
         if self._exclusive and marker is None:
-            yield from work(partial(self._own, volume))
+            yield from self._own(volume)
         # since when: an ephemeral volume counts as gone only when its node had the time to say that it lives
         now = (yield from ask(op.Facts())).now
         about = json.dumps({"name": spec.name, "ephemeral": spec.ephemeral, "at": now})
@@ -159,12 +180,15 @@ class Mounts:
         yield from ask(op.TableDrop("holds", mount_scope(self.node, spec.name)))
         return volume
 
-    def _own(self, volume: Volume) -> None:
-        """Takes a volume for this process; threads that mount it at the same moment share the one lock."""
+    def _own(self, volume: Volume) -> Flow[None]:
+        """Takes a volume for this process and its store, which the run id names."""
+        store = (yield from ask(op.Facts())).run_id
+        lock = yield from work(partial(volume.exclusive, store))
+        inherited.register(self)
         with self._owning:
-            owned = self._owned.get(volume.name)
-            if owned is None or not owned.held:
-                self._owned[volume.name] = volume.exclusive()
+            before, self._owned[volume.name] = self._owned.get(volume.name), lock
+        if before is not None:  # of another thread that mounts it just now, or of a mount that failed
+            before.release()
 
     def _deployment(self) -> Flow[str]:
         fresh = {"deployment": new_volume_id(), "schema": str(SCHEMA)}

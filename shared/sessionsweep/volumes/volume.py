@@ -48,7 +48,6 @@ class Volume:
         self.ephemeral = ephemeral
         self._raw = raw_marker
         self.marker = Marker.decode(raw_marker, str(root / layout.MARKER))
-        self._exclusive: ExclusiveLock | None = None
 
     @property
     def id(self) -> str:
@@ -79,6 +78,11 @@ class Volume:
         finally:
             os.close(root)
         return None if raw is None else Marker.decode(raw, str(path / layout.MARKER))
+
+    @staticmethod
+    def is_marked(path: Path) -> bool:
+        """Whether something stands where a marker would, be it ours or not."""
+        return os.path.lexists(path / layout.MARKER)
 
     @staticmethod
     def initialize(path: Path, name: str, deployment_id: str, *, ephemeral: bool = False) -> Volume:
@@ -135,38 +139,32 @@ class Volume:
         """Give the volume to another deployment (`volumes adopt`). Other processes must open it anew.
 
         Raises:
-            VolumeUntrustedError: as `verify`; `in-use`: another process holds it exclusively.
+            VolumeUntrustedError: as `verify`; `in-use`: somebody holds it exclusively.
         """
         if not NAME.match(deployment_id):
             raise ConfigurationError(f"The deployment id {deployment_id!r} is not one of the store's.")
         new = Marker(self.marker.volume_id, deployment_id, self.marker.name, self.marker.created_ms)
-        held = self._exclusive is not None and self._exclusive.held
-        lock = None if held else self._lock_marker()
+        lock = self.exclusive(self)
         try:
             with self._tree() as tree:
                 marker.rewrite(tree.root, new)
         except OSError as error:
             raise _io_error(f"rewriting the marker of {self.root}", error) from error
         finally:
-            if lock is not None:
-                lock.release()
+            lock.release()
         self.marker, self._raw = new, new.encode()
-        if held:
-            # The lock was on the old marker's inode.
-            assert self._exclusive is not None
-            self._exclusive.release()
-            self._exclusive = self._lock_marker()
 
-    def exclusive(self) -> ExclusiveLock:
-        """Take the volume for this process alone, until released or until the process ends. A repeat returns
-        the same.
+    def exclusive(self, owner: object) -> ExclusiveLock:
+        """Take the volume for this process alone, until released or until the process ends.
+
+        Those of this process that give an equal `owner` (the store they work on) share it; it is free once all of
+        them have released it.
 
         Raises:
             VolumeUntrustedError: `in-use`, or as `verify`.
         """
-        if self._exclusive is None or not self._exclusive.held:
-            self._exclusive = self._lock_marker()
-        return self._exclusive
+        with self._tree() as tree:
+            return lock_marker(tree, self.root, owner)
 
     def create(
         self, session_id: str, resource_id: str, *, limit: int | None = None, on_grow: Grow | None = None
@@ -366,10 +364,6 @@ class Volume:
 
     def _tree(self) -> Tree:
         return Tree(self.root, self._raw)
-
-    def _lock_marker(self) -> ExclusiveLock:
-        with self._tree() as tree:
-            return lock_marker(tree, self.root)
 
 
 def _absolute(path: Path) -> Path:

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 
 import redis.asyncio
+from redis import exceptions as driver
 
-from sessionsweep.errors import StoreError
+from sessionsweep.errors import StoreError, StoreUnavailableError
 from sessionsweep.store.keys import Keys
 from sessionsweep.store.operations import Operation
-from sessionsweep.store.redis import scripts
+from sessionsweep.store.redis import replies, scripts
 from sessionsweep.store.redis.link import BROKEN, Link
 from sessionsweep.store.redis.wire import WIRE
 
@@ -30,10 +31,10 @@ class AsyncRedisStore:
         self.keys = Keys(namespace)
         self._timeout = socket_timeout
         self._clock = namespace if test_clock else None
-        self._links: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Link] = weakref.WeakKeyDictionary()
+        self._links: dict[asyncio.AbstractEventLoop, Link] = {}
+        self._closed: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()  # loops that have closed theirs
         self._latest: tuple[asyncio.AbstractEventLoop, Link, int] | None = None
         self._pid = os.getpid()
-        self._closed = False
 
     async def execute(self, operation: Operation[R]) -> R:
         """Carries one out; see AsyncStore.execute."""
@@ -44,7 +45,10 @@ class AsyncRedisStore:
 
     async def execute_many(self, operations: Sequence[Operation[Any]]) -> list[Any | StoreError]:
         """Many in one round trip; a failed one answers its error in its place."""
-        link = self._link()
+        try:
+            link = self._link()
+        except StoreUnavailableError as error:
+            return [error] * len(operations)
         wires = [WIRE[type(operation)] for operation in operations]
         calls = [
             link.call(wire.pack(operation, self.keys, self._sha), wire.script, operation.repeatable)
@@ -59,27 +63,31 @@ class AsyncRedisStore:
         return out
 
     async def nudges(self, locations: Sequence[str], poll: float) -> AsyncIterator[str]:
-        """Locations that became due, as they are published; "" every `poll` seconds without one."""
-        while not self._closed:
-            client = redis.asyncio.Redis.from_url(self.url, protocol=2)
+        """See RedisStore.nudges."""
+        told = False
+        loop = asyncio.get_running_loop()
+        while loop not in self._closed:
+            client = redis.asyncio.Redis.from_url(self.url, socket_timeout=self._timeout, protocol=2)
             try:
                 async with client.pubsub(ignore_subscribe_messages=True) as pubsub:
                     await pubsub.subscribe(*[self.keys.nudge(location) for location in locations])
-                    while not self._closed:
-                        message = await pubsub.get_message(timeout=poll)
-                        # anybody may publish: what is no location is looked at like the end of a wait
-                        yield message["data"].decode("utf-8", "replace") if message else ""
-            except BROKEN:
+                    while loop not in self._closed:
+                        yield replies.location(await pubsub.get_message(timeout=poll))
+            except (*BROKEN, driver.ResponseError) as error:
+                if not isinstance(error, BROKEN) and not told:
+                    told = True
+                    replies.warn_deaf(error)
                 await asyncio.sleep(min(poll, 1.0))
                 yield ""
             finally:
                 await client.aclose()
 
     async def close(self) -> None:
-        """Closes this loop's link. Idempotent."""
-        self._closed = True
+        """Closes this loop's link for good; other loops keep theirs. Idempotent."""
+        loop = asyncio.get_running_loop()
+        self._closed.add(loop)
         self._latest = None
-        link = self._links.pop(asyncio.get_running_loop(), None)
+        link = self._links.pop(loop, None)
         if link is not None:
             await link.close()
 
@@ -91,11 +99,16 @@ class AsyncRedisStore:
         if self._pid != pid:
             # a fork: what was inherited belongs to the parent and is never spoken on here
             self._pid = pid
-            self._links = weakref.WeakKeyDictionary()
+            self._links = {}
+        if loop in self._closed:
+            raise replies.closed()
         link = self._links.get(loop)
         if link is None:
+            for other in list(self._links):
+                if other.is_closed():  # it ended without `close`
+                    self._links.pop(other, None)
             link = self._links[loop] = Link(self.url, self._timeout, self._clock)
-        self._latest = (loop, link, pid)  # a look into the dictionary of weak references costs 1 us
+        self._latest = (loop, link, pid)
         return link
 
     def _sha(self, name: str) -> str:

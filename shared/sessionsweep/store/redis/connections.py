@@ -17,11 +17,12 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from sessionsweep.store.redis.replies import closed
+
 #: A connection unused for longer than this is looked at before it is used: the server may have closed it.
 STALE_AFTER = 1.0  # seconds
-
-
 READ = 16_384  # bytes; a reply to a request is far smaller
+_MORE = object()
 
 
 class Channel:
@@ -73,9 +74,6 @@ class Channel:
             sock.close()
 
 
-_MORE = object()
-
-
 class Connections:
     """A stack of idle connections: the warmest is used first. Nothing connects before it is needed.
 
@@ -99,14 +97,17 @@ class Connections:
         self._kwargs = {k: v for k, v in pool.connection_kwargs.items() if not k.startswith("maint_")}
         self._idle: deque[tuple[Channel, float]] = deque()
         self._pid = os.getpid()
-        self._closed = False
+        self.closed = False
 
     def take(self) -> Channel:
         """A connected channel, for this caller alone until it is put back.
 
         Raises:
             redis.exceptions.ConnectionError: none can be made (nothing was sent).
+            StoreUnavailableError: `close` was called.
         """
+        if self.closed:
+            raise closed()
         if self._pid != os.getpid():
             self._abandon()
         while True:
@@ -120,14 +121,14 @@ class Connections:
 
     def put(self, channel: Channel) -> None:
         """Gives back one whose last reply was read to its end."""
-        if self._closed or self._pid != os.getpid():
+        if self.closed or self._pid != os.getpid():
             channel.close()
         else:
             self._idle.append((channel, time.monotonic()))
 
     def close(self) -> None:
-        """Closes the idle ones; those in use are closed when they come back. Idempotent."""
-        self._closed = True
+        """Closes the idle ones, and those in use when they come back; no more are made. Idempotent."""
+        self.closed = True
         self.drop_idle()
 
     def drop_idle(self) -> None:

@@ -113,7 +113,7 @@ class Link:
         """Queues a command for this tick's write; the future gets the raw reply or a StoreError."""
         answer: asyncio.Future[Any] = self._loop.create_future()
         if self._closed:
-            answer.set_exception(replies.unreachable(ConnectionError("the store is closed")))
+            answer.set_exception(replies.closed())
             return answer
         if not self._flush_scheduled:
             self._flush_scheduled = True

@@ -1,15 +1,18 @@
-"""From redis-py's errors to ours: what a failed call means, the same for both senders."""
+"""What the server's answers and its silence mean, the same for both senders."""
 
 from __future__ import annotations
 
-from redis import exceptions as driver
+import logging
+from typing import Any
 
 from sessionsweep.errors import OutcomeUnknownError, StoreError, StoreFullError, StoreUnavailableError
+
+log = logging.getLogger(__name__)
 
 
 def is_no_script(error: Exception) -> bool:
     """The server lost its script cache (a restart): loading the script and sending again is always safe."""
-    return isinstance(error, driver.NoScriptError) or str(error).startswith("NOSCRIPT")
+    return str(error).startswith("NOSCRIPT")
 
 
 def refused(error: Exception) -> StoreError:
@@ -25,6 +28,21 @@ def unreachable(error: Exception) -> StoreUnavailableError:
     return StoreUnavailableError(f"the store can't be reached: {error}")
 
 
+def closed() -> StoreUnavailableError:
+    """`close` was called: nothing is sent any more."""
+    return StoreUnavailableError("the store was closed in this process; make a new Sessions")
+
+
 def cut(error: Exception) -> OutcomeUnknownError:
     """It was sent and no answer came."""
     return OutcomeUnknownError(f"the connection to the store was cut before it answered: {error}")
+
+
+def location(message: Any) -> str:
+    """What a message on a nudge's channel names; "" at the end of a wait. Anybody may publish, so it may be no text."""
+    return message["data"].decode("utf-8", "replace") if message else ""
+
+
+def warn_deaf(error: Exception) -> None:
+    """This user may not subscribe (ACL): said once, for nothing is lost but time."""
+    log.warning("this user hears no nudges, so what is due waits for the next look: %s", error)

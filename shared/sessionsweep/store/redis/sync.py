@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -18,8 +17,6 @@ from sessionsweep.store.redis import replies, scripts
 from sessionsweep.store.redis.connections import Channel, Connections
 from sessionsweep.store.redis.resp import pack
 from sessionsweep.store.redis.wire import WIRE
-
-log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 _BROKEN = (driver.ConnectionError, driver.TimeoutError, OSError, hiredis.ProtocolError)
@@ -64,26 +61,24 @@ class RedisStore:
         A cut connection is made again, with "" in between: what was published meanwhile is in the queue.
         """
         told = False
-        while not self._connections._closed:
+        while not self._connections.closed:
             client = redis.Redis.from_url(self.url, socket_timeout=self._socket_timeout, protocol=2)
             try:
                 with client.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
                     pubsub.subscribe(*[self.keys.nudge(location) for location in locations])
-                    while not self._connections._closed:
-                        message = pubsub.get_message(timeout=poll)
-                        # anybody may publish: what is no location is looked at like the end of a wait
-                        yield message["data"].decode("utf-8", "replace") if message else ""
-            except (*_BROKEN, driver.ResponseError) as error:  # also: this user may not subscribe (ACL)
+                    while not self._connections.closed:
+                        yield replies.location(pubsub.get_message(timeout=poll))
+            except (*_BROKEN, driver.ResponseError) as error:
                 if not isinstance(error, _BROKEN) and not told:
                     told = True
-                    log.warning("this user hears no nudges, so what is due waits for the next look: %s", error)
+                    replies.warn_deaf(error)
                 time.sleep(min(poll, 1.0))
                 yield ""
             finally:
                 client.close()
 
     def close(self) -> None:
-        """Closes connections. Idempotent."""
+        """See Store.close."""
         self._connections.close()
 
     def advance(self, milliseconds: int) -> None:
@@ -149,6 +144,8 @@ class RedisStore:
         for last in (False, True):
             try:
                 channel = self._connections.take()
+            except StoreError as error:
+                return [error] * len(batch)
             except (*_BROKEN, driver.ResponseError) as error:
                 return [replies.unreachable(error)] * len(batch)
             try:
