@@ -97,7 +97,7 @@ class Sessions:
         return self._run(books.stats(self.core))
 
     def close(self) -> None:
-        """Lets go of volumes and closes connections: from then on calls raise StoreUnavailableError. Idempotent.
+        """Lets go of volumes and closes connections: calls of a server raise StoreUnavailableError then. Idempotent.
 
         A `memory://` store ends with the last Sessions that uses it; another may then use its volumes.
         """
