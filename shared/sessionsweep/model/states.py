@@ -1,6 +1,7 @@
 """The states of sessions and resources, and the only transitions between them, as data.
 
-Scripts, tests and docs read from these tables; nothing moves a session or a resource any other way.
+Nothing moves a session or a resource any other way: tests hold the scripts, the in-memory store and the drawings in the
+docs against these tables.
 """
 
 from __future__ import annotations
@@ -19,9 +20,6 @@ class EndReason(StrEnum):
     LIMIT = "limit"
     LOST = "lost"  # its record vanished with lost writes; what it owned was found by the orphan pass
 
-
-#: Reasons after which resources wait out the grace period: a request may still be using them.
-GRACEFUL: frozenset[str] = frozenset({EndReason.IDLE, EndReason.EXPIRED})
 
 
 class SessionState(StrEnum):
@@ -74,5 +72,5 @@ RESOURCE_TRANSITIONS: dict[ResourceState, dict[str, ResourceState | None]] = {
         "settle": None,
     },
     ResourceState.OWED: {"settle": None, "fail": ResourceState.DEAD},
-    ResourceState.DEAD: {"retry": ResourceState.OWED, "drop": None},
+    ResourceState.DEAD: {"retry": ResourceState.OWED, "drop": None, "settle": None},  # a late word, or its volume's end
 }
