@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from sessionsweep.cli.output import note
 from sessionsweep.deployment import Core
 from sessionsweep.errors import ConfigurationError
+from sessionsweep.operator.volumes import knows_none
 from sessionsweep.sessions.sync import Sessions
 from sessionsweep.settings import Settings
 from sessionsweep.store.flow import Flow, run
@@ -41,6 +43,15 @@ class Deployment:
     def run(self, flow: Flow[R]) -> R:
         """Drives a flow."""
         return run(flow, self.store)
+
+
+def warn_if_forgetful(here: Deployment) -> None:
+    """Says so where the store looks as if it had been emptied: all counts would read as if all were well."""
+    if here.run(knows_none()):
+        note(
+            "This Redis has never seen a volume made or adopted: it is new, was emptied (FLUSHALL), or the wrong one. "
+            "What only nodes mount whose worker is silent can't be listed. See: sessionsweep holds list"
+        )
 
 
 @contextmanager

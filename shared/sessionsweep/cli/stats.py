@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sessionsweep.cli.connecting import deployment
+from sessionsweep.cli.connecting import deployment, warn_if_forgetful
 from sessionsweep.cli.options import Json
 from sessionsweep.cli.output import brief, count, print_json, print_listing, print_pairs, say
 from sessionsweep.operator import nodes, places
 from sessionsweep.operator.queries import Overview, overview
+from sessionsweep.operator.volumes import has_any
 from sessionsweep.units import format_size
 
 
@@ -20,6 +21,8 @@ def stats(as_json: Json = False) -> None:
         seen = here.run(overview(here.core))
         alive = here.run(nodes.listed(here.core))
         where = places.look(here.core, here.store)
+        if here.run(has_any(here.core)):  # sessions alone need no volume
+            warn_if_forgetful(here)
     if as_json:
         rest = {
             "backlog": seen.backlog,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sessionsweep.cli.connecting import deployment
+from sessionsweep.cli.connecting import deployment, warn_if_forgetful
 from sessionsweep.cli.options import Json, Yes, confirm
 from sessionsweep.cli.output import count, note, print_json, print_listing, say
 from sessionsweep.operator import volumes
@@ -22,17 +22,12 @@ def list_(as_json: Json = False) -> None:
     """List the volumes that the store or a worker knows, and this node's. Makes and opens none."""
     with deployment() as here:
         rows = here.run(volumes.listed(here.core))
-        forgetful = here.run(volumes.knows_none())
+        warn_if_forgetful(here)
     if as_json:
         print_json(rows)
     else:
         columns = ("ID", "NAME", "STATE", ">OWING", "HOLD", "NODES")
         print_listing(columns, [(_cells(row), _below(row)) for row in rows], "No volumes.")
-    if forgetful:
-        note(
-            "This Redis has never seen a volume made or adopted: it is new, was emptied (FLUSHALL), or the wrong one. "
-            "What only nodes mount whose worker is silent can't be listed. See: sessionsweep holds list"
-        )
 
 
 def _cells(row: volumes.VolumeRow) -> tuple[object, ...]:

@@ -119,6 +119,12 @@ def knows_none() -> Flow[bool]:
     return "deployment" not in (yield from ask(op.Meta()))
 
 
+def has_any(core: Core) -> Flow[bool]:
+    """Whether this deployment uses volumes at all, as far as this node and the workers' heartbeats tell."""
+    seen = yield from nodes.listed(core)
+    return bool(core.settings.volumes) or any(node.volumes for node in seen)
+
+
 def init(core: Core, spec: VolumeSpec) -> Flow[tuple[Volume, bool]]:
     """Makes an empty folder a volume of this deployment: (the volume, whether it was made just now).
 
