@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 
-from sessionsweep.deployment import Core, ms, partitions
+from sessionsweep.deployment import Core, partitions
 from sessionsweep.engine.pace import Pace
 from sessionsweep.engine.results import OrphanResult
+from sessionsweep.engine.sightings import Sightings
 from sessionsweep.engine.trust import Permit, Trust
 from sessionsweep.errors import VolumeError, VolumeUntrustedError
+from sessionsweep.model.ids import partition_of
 from sessionsweep.model.resource import ResourceRecord, volume_location
 from sessionsweep.model.states import Outcome, ResourceState
 from sessionsweep.store import operations as op
@@ -19,6 +21,7 @@ from sessionsweep.volumes.volume import Volume
 log = logging.getLogger(__name__)
 
 PAGE = 200  # sessions
+CAP = 1000  # records that wait for their second look at once; others are noted as those are closed
 
 
 def close_missing(core: Core, store: Store, trust: Trust, permit: Permit, result: OrphanResult, pace: Pace) -> None:
@@ -58,17 +61,20 @@ def _check(
     ]
     if not missing:
         return
-    names = tuple(f"-{session_id}/{record.resource_id}" for record in missing)
-    ttl = ms(core.settings.orphan_interval) * 3 + core.grace
-    partition = session_id[:2]
-    seen = store.execute(op.Sight(partition, permit.volume.id, permit.run_id, names, core.grace, 1000, ttl))
+    sightings, partition = Sightings(core, store, permit), partition_of(session_id)
+    seen = sightings.note(partition, [_name(session_id, record) for record in missing], CAP)
     gone = [record for record, before in zip(missing, seen, strict=True) if before]
     if not gone or core.settings.mode == "observe" or not trust.still(permit):
         return
     attempts = tuple(op.Attempt(record.resource_id, Outcome.GONE) for record in gone)
     settled = store.execute(op.Settle(session_id, location, attempts, retention=core.retention, own=True))
+    sightings.forget(partition, [_name(session_id, record) for record in gone])
     result.missing += settled.counted
     log.warning("session %s: %s records without bytes are closed as gone", session_id, settled.counted)
+
+
+def _name(session_id: str, record: ResourceRecord) -> str:
+    return f"-{session_id}/{record.resource_id}"
 
 
 def _is_absent(volume: Volume, session_id: str, resource_id: str) -> bool:

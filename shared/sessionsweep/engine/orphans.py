@@ -15,11 +15,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sessionsweep.deployment import Core, ms
+from sessionsweep.deployment import Core
 from sessionsweep.engine.missing import close_missing
 from sessionsweep.engine.pace import Pace
 from sessionsweep.engine.results import OrphanResult
 from sessionsweep.engine.server import eviction_problem
+from sessionsweep.engine.sightings import Sightings
 from sessionsweep.engine.trust import Permit, Trust
 from sessionsweep.errors import HeldError, StoreError
 from sessionsweep.model.holds import volume_scope
@@ -165,11 +166,8 @@ class Orphans:
         for found in candidates:
             by_partition.setdefault(partition_of(found.session_id), []).append(found)
         for partition, files in by_partition.items():
-            names = tuple(_name(found) for found in files)
-            sight = op.Sight(
-                partition, permit.volume.id, permit.run_id, names, self._core.grace, scan.cap, self._sighting_ttl
-            )
-            seen_before = self._store.execute(sight)
+            names = [_name(found) for found in files]
+            seen_before = Sightings(self._core, self._store, permit).note(partition, names, scan.cap)
             if not all(seen_before):
                 result.confirm_in = self._core.grace / 1000
             if not scan.checked or (scan.candidates > scan.cap and not scan.allowed):
@@ -195,17 +193,11 @@ class Orphans:
                 destroyed += 1
                 freed += found.size
                 log.warning("orphan of session %s destroyed: %s", found.session_id, found.resource_id)
-        done = tuple(_name(found) for found in files)
-        ttl = self._sighting_ttl
-        self._store.execute(op.Sight(partition, permit.volume.id, permit.run_id, (), 0, 0, ttl, forget=done))
+        Sightings(self._core, self._store, permit).forget(partition, [_name(found) for found in files])
         result.destroyed += destroyed
         result.bytes += freed
         if destroyed:
             self._store.execute(op.Count(partition, {"orphans": destroyed, "b_orphans": freed}))
-
-    @property
-    def _sighting_ttl(self) -> int:
-        return ms(self._core.settings.orphan_interval) * 3 + self._core.grace
 
     def _whole_walk(self, volume: Volume, scan: Scan) -> None:
         allowed = scan.allowed

@@ -21,7 +21,6 @@ class EndReason(StrEnum):
     LOST = "lost"  # its record vanished with lost writes; what it owned was found by the orphan pass
 
 
-
 class SessionState(StrEnum):
     """live → ended (a tombstone with what it owes) → forgotten. One way only."""
 
