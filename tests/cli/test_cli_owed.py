@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 import redis
-from command_line import Deployment, beat, volume_of
+from command_line import Deployment, beat, flush, volume_of
 
 from sessionsweep.model.ids import new_volume_id
 from sessionsweep.model.resource import volume_location
 from sessionsweep.model.states import Outcome
 from sessionsweep.operator import places
+from sessionsweep.sessions.view import moment
 from sessionsweep.store import operations as op
 from sessionsweep_workers import names, passes
+from support.processes import wait_until
 
 HOUR = 3_600_000
 LONG = 2 * HOUR + 1_830_000  # 2h30m, and half a minute for the test
@@ -50,6 +52,10 @@ def several(cli: Deployment, number: int, files: int = 1) -> list[str]:
             ids.append(f.id)
         cli.sessions.end(session.id)
     return ids
+
+
+def now_iso(cli: Deployment) -> str:
+    return moment(cli.store.execute(op.Facts()).now).isoformat()
 
 
 def put_off(cli: Deployment, session_id: str, resource_id: str, delay: int = HOUR) -> None:
@@ -186,6 +192,35 @@ def test_what_is_read_is_bounded_and_says_so(cli: Deployment, monkeypatch: pytes
     assert place(cli)["debt"]["failing"] == 1, "what backs off stands last, and is looked at"
 
 
+def test_what_failed_is_tried_now_at_a_word(cli: Deployment) -> None:
+    ids = several(cli, 3, files=2)
+    session_of = {row["resource_id"]: row["session_id"] for row in rows(cli)}
+    for rid in ids[:3]:
+        put_off(cli, session_of[rid], rid)
+    for words in ([], [ids[0], "--all"], ["--volume", "a", "--all"]):
+        cli("owed", "retry", *words, status=2)
+    assert "has the id 'nothere'" in cli("owed", "retry", "nothere", status=1).err
+    assert "has the id" in cli("owed", "retry", ids[3], status=1).err, "it never failed"
+    assert cli("owed", "retry", ids[0]).out == "1 resource is due now.\n"
+    due = {row["resource_id"]: row["next_attempt"] <= now_iso(cli) for row in rows(cli)}
+    assert [due[rid] for rid in ids[:3]] == [True, False, False]
+    assert cli("owed", "retry", "--volume", "a").out == "2 resources are due now; 1 were due already.\n"
+    assert cli("owed", "retry", "--all").out == "0 resources are due now; 3 were due already.\n"
+    assert cli("sweep", "idle", "--json").json()["reclaim"]["deleted"] == 6
+
+
+def test_a_retry_reaches_all_pages(cli: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sessionsweep.operator import owed
+
+    monkeypatch.setattr(owed, "PAGE", 2)
+    ids = several(cli, 7)
+    for row in rows(cli):
+        put_off(cli, row["session_id"], row["resource_id"])
+    assert cli("owed", "retry", "--all").out == "7 resources are due now.\n"
+    assert {row["standing"] for row in rows(cli)} == {"failing"}
+    assert len(ids) == cli("sweep", "idle", "--json").json()["reclaim"]["deleted"]
+
+
 def test_a_search_for_little_stops_and_can_go_on(cli: Deployment) -> None:
     from sessionsweep.operator import owed
 
@@ -287,3 +322,19 @@ def test_damaged_rows_hide_nothing_else(cli: Deployment) -> None:
     assert "node-x UNKNOWN" in cli("stats").out
     assert len(cli("volumes", "list", "--json").json()) == 2
     assert len(rows(cli)) == 1
+
+
+def test_an_emptied_store_is_said_to_be_one(cli: Deployment) -> None:
+    cli.with_file()
+    assert cli("stats").err == ""
+    flush(cli)
+    assert "was emptied (FLUSHALL)" in cli("stats").err
+    assert cli("stats", SESSIONSWEEP_VOLUMES="", SESSIONSWEEP_NODE="desk").err == "", "sessions alone need no volume"
+    assert "was emptied" in cli("volumes", "list", SESSIONSWEEP_VOLUMES="").err
+
+
+def test_what_is_late_though_a_worker_lives_is_told(cli: Deployment) -> None:
+    several(cli, 1)
+    beat(cli, "node-a", volume_of(cli).id)
+    wait_until(lambda: place(cli)["debt"]["late_seconds"] > 2 * cli.settings.cleanup_interval)
+    assert "node-a lives and hasn't reclaimed there yet" in place(cli)["problems"][0]

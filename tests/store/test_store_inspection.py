@@ -1,4 +1,4 @@
-"""Conformance: what operators look at in a queue."""
+"""Conformance: what operators look at in a queue, and hurry."""
 
 from __future__ import annotations
 
@@ -60,3 +60,46 @@ def test_streams_of_live_sessions_are_not_owed(store: Subject) -> None:
     assert page(store, PROCESS) == page(store, PROCESS, latest=True) == []
     store.end(sid)
     assert page(store, PROCESS) == page(store, PROCESS, latest=True) == [(sid, T0)]
+
+
+def failed(store: Subject, files: int = 1) -> tuple[str, list[str]]:
+    """An ended session whose files failed once and back off for 5 s."""
+    sid = store.create()
+    rids = [store.file(sid) for _ in range(files)]
+    store.end(sid)
+    store.leased()
+    for rid in rids:
+        store.settle(sid, rid, "failed", delay=5000, error="EIO")
+    return sid, rids
+
+
+def test_what_backs_off_can_be_tried_now(store: Subject) -> None:
+    sid, (rid, other) = failed(store, 2)
+    store.advance(1)
+    assert store.leased(lease_id="lease-2") == {}
+    assert store.do(op.TryNow(sid, rid)) is True
+    assert store.do(op.TryNow(sid, rid)) is False, "it is due"
+    assert store.resource(sid, rid).tries == 1
+    assert store.leased(lease_id="lease-3") == {sid: {rid}}, "the other one waits on"
+    store.settle(sid, rid, "failed", tries=2)
+    assert [one.record.resource_id for one in store.do(op.DeadLetters(P))] == [rid], "its tries were counted on"
+    assert store.do(op.TryNow(sid, rid)) is False, "dead letters have a word of their own"
+    assert store.do(op.TryNow(sid, other)) is True
+    store.books()
+
+
+def test_nothing_is_hurried_but_what_failed(store: Subject) -> None:
+    live, over = store.create(), store.create()
+    kept, pinned, intent = store.file(live), store.file(live), store.register(live)
+    store.do(op.Defer(live, "job", 60_000, pinned, 10_000))
+    store.do(op.Release(live, pinned))
+    fresh, busy = store.file(over), store.file(over)
+    store.end(over, "idle", grace=60_000)
+    before = {sid: page(store)[n] for n, sid in enumerate((live, over))}
+    for sid, rid in ((live, kept), (live, pinned), (live, intent), (over, fresh), (over, "0" * 16), ("0" * 20, kept)):
+        assert store.do(op.TryNow(sid, rid)) is False
+    assert {sid: page(store)[n] for n, sid in enumerate((live, over))} == before
+    store.advance(60_000)
+    store.leased()
+    store.settle(over, busy, "busy", delay=5000)
+    assert store.do(op.TryNow(over, busy)) is False, "its lock is no failure"

@@ -54,6 +54,7 @@ ON_A_SESSION: list[op.Operation[Any]] = [
     op.UseResource(SID, RID), op.ListResources(SID),
     op.Owned(SID, (RID,)), op.Readopt(SID, RID, DISK, 1), op.Settle(SID, DISK, ATTEMPT), op.RetryDead(SID, RID),
     op.DropDead(SID, RID), op.Mend(SID, 10_000, 0),
+    op.TryNow(SID, RID),
 ]  # fmt: skip
 ON_A_PARTITION: list[op.Operation[Any]] = [
     create_op(SID), op.Lease(P, DISK, "lease-1", 1), op.LeaseHeld(P, DISK, "lease-1"), op.Queues(P), op.DeadLetters(P),

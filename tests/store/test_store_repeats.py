@@ -98,6 +98,7 @@ CASES: list[Case] = [
     (lambda s: op.Settle(s.live, DISK, (op.Attempt(s.file, Outcome.PROMOTED),), own=True), settled),
     (lambda s: op.Queues(P), None),
     (lambda s: op.QueuePage(P, DISK), None),
+    (lambda s: op.TryNow(s.over, s.owed), None),
     (lambda s: op.OutboxRead(P), None),
     (lambda s: op.OutboxDone(P, s.raw), lambda r: r == 0),
     (lambda s: op.HoldIdle(P, 5000), None),

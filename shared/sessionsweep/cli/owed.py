@@ -1,4 +1,4 @@
-"""`owed list`: what ended sessions still owe, how often it was tried, and why it lies there."""
+"""`owed`: what ended sessions still owe, how often it was tried and why it lies there; and trying it now."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import typer
 
 from sessionsweep.cli.connecting import deployment
 from sessionsweep.cli.options import Json
-from sessionsweep.cli.output import brief, note, print_json, print_listing
+from sessionsweep.cli.output import brief, count, note, print_json, print_listing, say, waiting
+from sessionsweep.errors import SessionSweepError
 from sessionsweep.operator import causes, naming, owed
 from sessionsweep.operator.naming import Names
 from sessionsweep.operator.owed import OwedResource, Standing
@@ -24,14 +25,12 @@ _WHY = {
 }
 
 
-@app.callback()
-def group() -> None:
-    """What ended sessions left, and still lies there."""
+Volume = Annotated[str | None, typer.Option(metavar="NAME|ID", help="Only what lies on this volume.")]
 
 
 @app.command("list")
 def list_(
-    volume: Annotated[str | None, typer.Option(metavar="NAME|ID", help="Only what lies on this volume.")] = None,
+    volume: Volume = None,
     failing: Annotated[bool, typer.Option("--failing", help="Only what was tried and failed.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 100,
     cursor: Annotated[str | None, typer.Option(help="Go on from an earlier list.")] = None,
@@ -56,6 +55,28 @@ def list_(
     )
     if found.next_cursor is not None:
         note(f"More: --cursor {found.next_cursor}")
+
+
+@app.command()
+def retry(
+    resource_id: Annotated[str | None, typer.Argument(metavar="ID", help="The resource's id.")] = None,
+    volume: Volume = None,
+    every: Annotated[bool, typer.Option("--all", help="Whatever failed, on every volume.")] = False,
+) -> None:
+    """Try now what failed and backs off, once you have removed the cause. Its tries stay counted."""
+    if (resource_id is not None) + (volume is not None) + every != 1:
+        raise typer.BadParameter("give a resource's id, --volume, or --all")
+    with deployment() as here:
+        places = None if volume is None else here.run(naming.names(here.core)).locations(volume)
+        with waiting("looking for what failed"):
+            done, found = owed.try_now(here.core, here.store, places, resource_id)
+    if resource_id is not None and not found:
+        raise SessionSweepError(
+            f"Nothing that failed and is owed has the id {resource_id!r}; see: sessionsweep owed list, "
+            "sessionsweep dead-letters list"
+        )
+    due = f"; {found - done:,} were due already" if found > done else ""
+    say(f"{count(done, 'resource')} {'is' if done == 1 else 'are'} due now{due}.")
 
 
 def _row(one: OwedResource) -> tuple[object, ...]:

@@ -131,6 +131,33 @@ def listed(
     return Listing(found, None, looked)
 
 
+def try_now(
+    core: Core, store: Store, locations: Sequence[str] | None = None, resource_id: str | None = None
+) -> tuple[int, int]:
+    """Makes what failed and backs off due now (only that resource, if one is named); its tries stay counted.
+
+    Returns:
+        How many are due now by this word, and how many that failed were found, those that were due already too.
+    """
+    found: dict[tuple[str, str], None] = {}
+    cursor: str | None = None
+    while True:
+        page = listed(core, store, locations, cursor=cursor, limit=PAGE, failing=True)
+        keys = [(one.session_id, one.record.resource_id) for one in page.resources]
+        found.update((key, None) for key in keys if resource_id in (None, key[1]))
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    # only now: what is due moves to the front, and the walk would miss what took its place
+    words, done = [op.TryNow(*key) for key in found], 0
+    for start in range(0, len(words), PAGE):
+        for answer in store.execute_many(words[start : start + PAGE]):
+            if isinstance(answer, StoreError):
+                raise answer
+            done += answer
+    return done, len(found)
+
+
 def _queues(core: Core, store: Store, locations: Sequence[str] | None, start: _Place | None) -> Iterator[_Place]:
     """Where to begin in each queue that has entries, in order; from `start` on."""
     for partition in run(partitions(core), store):

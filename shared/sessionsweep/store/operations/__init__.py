@@ -29,7 +29,7 @@ from sessionsweep.store.operations.deployment import (
     TablePut,
     TakeLease,
 )
-from sessionsweep.store.operations.inspection import QueueEntry, QueuePage
+from sessionsweep.store.operations.inspection import QueueEntry, QueuePage, TryNow
 from sessionsweep.store.operations.reclaim import (
     Attempt,
     DeadLetter,
@@ -157,6 +157,7 @@ __all__ = [
     "TableDrop",
     "TablePut",
     "TakeLease",
+    "TryNow",
     "Undefer",
     "UseResource",
 ]

@@ -1,4 +1,4 @@
-"""Operations that only operators ask for: they look at what waits, and change nothing."""
+"""Operations that only operators ask for: looking at what waits, and making it wait no longer."""
 
 from __future__ import annotations
 
@@ -31,4 +31,13 @@ class QueuePage(Operation[tuple[QueueEntry, ...]]):
     skip: int = 0
     limit: int = 100
     latest: bool = False
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class TryNow(Operation[bool]):
+    """An owed resource that failed and backs off is due now; its tries stay counted. False: it doesn't back off."""
+
+    session_id: str
+    resource_id: str
     repeatable: ClassVar[bool] = True

@@ -246,6 +246,7 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         _queue_page_args,
         command=("ZRANGE",),
     ),
+    op.TryNow: Wire(reading.flag, lambda o, k: [k.resources(o.session_id)], lambda o: [o.resource_id], "try_now"),
     op.SweepStep: Wire(
         reading.swept,
         lambda o, k: [k.wheel(o.partition)],
