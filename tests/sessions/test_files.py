@@ -10,15 +10,20 @@ import pytest
 
 from sessionsweep import (
     LimitReachedError,
+    OutcomeUnknownError,
     ResourceNotFoundError,
     ResourceTooLargeError,
     SessionEndedError,
+    Sessions,
+    StoreUnavailableError,
     VolumeNotHereError,
 )
 from sessionsweep.model.books import imbalance
 from sessionsweep.model.ids import new_resource_id
 from sessionsweep.store import operations as op
+from sessionsweep.store.redis.sync import RedisStore
 from support.nodes import Node
+from support.proxy import FaultyProxy
 
 
 def books(node: Node) -> dict[str, int]:
@@ -165,10 +170,33 @@ def test_promoting_takes_a_file_out_of_the_sessions_life(node: Node, tmp_path: P
 def test_deleting_is_reclaimed_by_the_worker(node: Node) -> None:
     session, rid, path = node.session_with_file()
     session.delete(rid)
-    with pytest.raises(ResourceNotFoundError):
-        session.delete(rid)
+    session.delete(rid)  # the first answer may have been lost
     assert node.reclaim.run_once().deleted == 1
     assert not path.exists()
+    with pytest.raises(ResourceNotFoundError):
+        session.delete(rid)
+
+
+def test_deleting_succeeds_once_whatever_answer_is_lost(make_node: Callable[..., Node], redis_url: str) -> None:
+    """The store sends a delete again when its answer was lost, and hears then that nothing is there to release."""
+    node = make_node()
+    session, _ = node.sessions.create()
+    ids = [node.write(session)[0] for _ in range(40)]
+    with FaultyProxy(redis_url, "delete", lose_reply=0.3) as proxy:
+        store = RedisStore(proxy.url, node.settings.namespace, test_clock=True)
+        behind = Sessions(node.settings, store=store)
+        for rid in ids:
+            while True:
+                try:
+                    behind.attach(session.id).delete(rid)
+                    break
+                except (OutcomeUnknownError, StoreUnavailableError):
+                    continue
+        behind.close()
+        assert proxy.lost_replies > 10
+    assert session.resources() == []
+    assert node.reclaim.run_once().deleted == 40
+    assert node.sessions.stats().imbalance == 0
 
 
 def test_a_commit_after_the_end_is_a_typed_error_and_leaves_nothing(node: Node) -> None:

@@ -180,8 +180,17 @@ def located(core: Core, session_id: str, resource_id: str) -> Flow[Volume]:
 
 
 def delete(session_id: str, resource_id: str) -> Flow[None]:
-    """A live resource becomes owed now. Raises ResourceNotFoundError."""
-    if not is_resource_id(resource_id) or not (yield from ask(op.Release(session_id, resource_id))):
+    """A live resource becomes owed now. Of one that is owed already it is said again: the first answer may be lost.
+
+    Raises:
+        ResourceNotFoundError: it never was this session's, or a worker is done with it.
+    """
+    if not is_resource_id(resource_id):
+        raise ResourceNotFoundError(resource_id)
+    if (yield from ask(op.Release(session_id, resource_id))):
+        return
+    records = yield from ask(op.ListResources(session_id))
+    if all(record.resource_id != resource_id for record in records):
         raise ResourceNotFoundError(resource_id)
 
 

@@ -58,9 +58,7 @@ def encode_data(data: Mapping[str, Any]) -> dict[str, bytes]:
     return encoded
 
 
-def create(
-    core: Core, client: Client, user: str | None, data: Mapping[str, Any], timeouts: tuple[int, int] | None = None
-) -> Flow[tuple[Found, str]]:
+def create(core: Core, client: Client, user: str | None, data: Mapping[str, Any]) -> Flow[tuple[Found, str]]:
     """A new session and its token. Raises LimitReachedError where a limit on sessions refuses it."""
     if user is not None:
         check_user(user)
@@ -68,13 +66,12 @@ def create(
     encoded = encode_data(data)
     family, print_ = fingerprint(client, core.settings.client_binding)
     flags, not_after = yield from places.reserve(core, session_id, user)
-    idle, maximum = timeouts or (core.idle, core.max)
     reply = yield from ask(
         op.CreateSession(
             session_id,
             core.macs(session_id, secret)[0],
-            idle,
-            maximum,
+            core.idle,
+            core.max,
             core.width,
             family,
             print_,

@@ -179,7 +179,11 @@ class Session(SessionView):
         return volume.open_file(self.id, resource_id)
 
     def delete(self, resource_id: str) -> None:
-        """Gives a resource up; its server's worker deletes it. Raises ResourceNotFoundError."""
+        """Gives a resource up; its server's worker deletes it. Again is harmless until the worker is done with it.
+
+        Raises:
+            ResourceNotFoundError
+        """
         self._run(files.delete(self.id, resource_id))
 
     def promote(self, resource_id: str, to: str | Path | None = None) -> Path:
