@@ -213,6 +213,19 @@ def test_a_restart_is_noticed_from_the_first_session_on(store: Subject) -> None:
     assert store.sweep(hold=5000).held_until == store.now + 5000
 
 
+@pytest.mark.parametrize("duration", [5000, 0])
+def test_a_restart_that_was_held_or_lifted_is_not_held_once_more(store: Subject, duration: int) -> None:
+    """A worker sees the restart at once; the wheel asks only when somebody is due, perhaps when that hold is over."""
+    store.create(max=0)
+    store.restart()
+    store.do(op.HoldIdle(P, 5000))
+    if not duration:
+        store.restart()
+        store.do(op.HoldIdle(P, 0))  # an operator lifts it
+    store.advance(IDLE)
+    assert store.sweep(hold=5000).idle == 1
+
+
 def test_a_first_server_holds_nothing(store: Subject) -> None:
     store.create()
     store.advance(IDLE)

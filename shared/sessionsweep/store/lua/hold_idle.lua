@@ -8,7 +8,10 @@ RETURNS until when, ms; 0: not held
 local held = KEYS[1]
 local duration = tonumber(ARGV[1])
 --@include clock
+--@include hold
 redis.call('UNLINK', held .. ':none') -- what protects sessions must work on a full server
+-- a restart that this hold is for, or that an operator has lifted, must not be noticed once more by the next sweep
+server_run(string.sub(held, 1, -2), now, duration)
 if duration == 0 then
   redis.call('HSET', held, 'until', 0)
   return 0

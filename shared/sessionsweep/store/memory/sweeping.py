@@ -115,6 +115,7 @@ def outbox_done(state: State, partition: Partition, operation: OutboxDone, now: 
 @partition_step
 def hold_idle(state: State, partition: Partition, operation: HoldIdle, now: int) -> int:
     """Stops idle ends for a while, or lets them go on."""
+    notice_run(state, partition, now, operation.duration)
     partition.held_until = max(partition.held_until, now + operation.duration) if operation.duration else 0
     return partition.held_until
 
