@@ -20,13 +20,15 @@ VISIBILITY = 120  # seconds until a killed worker's message comes back; tasks st
 
 
 class Isolated(Celery):  # type: ignore[misc]
-    """A Celery app that takes nothing from CELERY_… variables.
+    """A Celery app that takes nothing from CELERY_… variables, and survives what is no message.
 
     Celery lets CELERY_BROKER_URL, CELERY_RESULT_BACKEND and CELERY_CONFIG_MODULE override an app's own settings. On a
     host of another Celery app they are that one's, and would send our tasks to its broker.
     """
 
     backend_cls = "disabled://"  # before CELERY_RESULT_BACKEND is asked
+    amqp_cls = "sessionsweep_workers.broker:CheckedAMQP"
+    task_cls = "sessionsweep_workers.request:JsonTask"  # Celery's own tasks, too
 
     def _load_config(self) -> CelerySettings:
         conf = super()._load_config()

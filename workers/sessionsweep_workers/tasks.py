@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from celery import Celery, Task
+from celery import Celery
 
 from sessionsweep.errors import StoreError
 from sessionsweep.model.ids import VOLUME_ID, is_session_id
@@ -25,6 +25,7 @@ from sessionsweep.store.flow import run
 from sessionsweep_workers import fanout, names
 from sessionsweep_workers.context import Context, current
 from sessionsweep_workers.passes import part_of, recorded, total
+from sessionsweep_workers.request import JsonTask
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +50,10 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-class PassTask(Task):  # type: ignore[misc]
+class PassTask(JsonTask):
     """Sends itself to queues by name, and gives what a plain beat sends its slot."""
 
     abstract = True
-    Strategy = "sessionsweep_workers.request:json_strategy"
-    Request = "sessionsweep_workers.request:JsonRequest"
 
     def apply_async(
         self, args: Any = None, kwargs: Any = None, task_id: str | None = None, producer: Any = None, **options: Any
