@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from driving import DISK, GRACE, IDLE, LONGEST, OTHER_DISK, T0, WIDTH, P, Subject
+from driving import DISK, GRACE, IDLE, LONGEST, OTHER_DISK, PROCESS, T0, WIDTH, P, Subject
 
 from sessionsweep.model.ids import new_resource_id, new_session_id
 from sessionsweep.model.session import FLAG_TOTAL_BOOK, FLAG_USER_BOOK, FLAG_USER_QUOTA
+from sessionsweep.model.states import Outcome
 from sessionsweep.store import operations as op
 
 HOUR = 3_600_000
@@ -397,3 +398,17 @@ def test_only_a_live_resource_can_be_pinned(store: Subject) -> None:
         assert store.do(op.Defer(sid, "job-1", HOUR, resource_id)) is None
     store.end(sid)
     assert store.do(op.Defer(sid, "job-1", HOUR, intent)) is None
+
+
+@pytest.mark.parametrize("reason", ["idle", "expired", "logout"])
+def test_streams_of_an_ended_session_are_due_at_once_its_files_after_the_grace(store: Subject, reason: str) -> None:
+    sid = store.create()
+    file = store.file(sid)
+    stream = store.register(sid, kind="s", location=PROCESS, live=True)
+    store.do(op.Defer(sid, "job", 60_000, ""))  # a job's keep-alive defers destruction, not the end of a connection
+    assert store.end(sid, reason, grace=GRACE).done
+    assert store.leased(PROCESS) == {sid: {stream}}
+    assert store.leased() == {}
+    store.do(op.Settle(sid, PROCESS, (op.Attempt(stream, Outcome.DELETED),)))
+    store.advance(60_000)
+    assert store.leased(lease_id="lease-2") == {sid: {file}}

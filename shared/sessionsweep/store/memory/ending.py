@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sessionsweep.model import books
+from sessionsweep.model.resource import KINDS
 from sessionsweep.model.session import FLAG_TOTAL_BOOK, FLAG_USER_BOOK, FLAG_USER_QUOTA
 from sessionsweep.model.states import EndReason, ResourceState
 from sessionsweep.store.memory.state import Grave, Partition, Resource, Session, State
@@ -62,8 +63,10 @@ def end(
         partition.graves[session_id] = grave
         places = tuple(holdings.places)
         for place in places:
-            partition.queue(place).put_earlier(session_id, due)
-            if due <= now:
+            # a process's streams are closed at once: the grace is for requests that still read a file
+            when = now if place.startswith("p.") else due
+            partition.queue(place).put_earlier(session_id, when)
+            if when <= now:
                 state.nudges.tell(place)
         move_books(partition, -owed, -more.bytes_used, owed, more.bytes_used)
     else:
@@ -109,11 +112,13 @@ def due_time(resource: Resource, *, live: bool, grave: Grave | None) -> int | No
     """When a resource may be destroyed; None: not as things are.
 
     In a live session only what was given up. In an ended one everything but dead letters: what was live or
-    not yet committed waits for the grace period and keep-alives, and for its own pin.
+    not yet committed waits for the grace period and keep-alives, and for its own pin; a stream for nothing.
     """
     if resource.state is ResourceState.OWED:
         return resource.till
     if live or resource.state is ResourceState.DEAD:
         return None
+    if resource.kind == KINDS["stream"]:
+        return 0
     after_end = grave.due if grave is not None else 0
     return after_end if resource.state is ResourceState.INTENT else max(after_end, resource.till)

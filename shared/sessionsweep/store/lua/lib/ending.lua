@@ -36,8 +36,10 @@ local function finish(prefix, sid, raw, h, now, reason, grace)
       'base', string.format('%.0f', base), 'due', string.format('%.0f', due))
     for _, place in ipairs(places) do
       redis.call('HSET', prefix .. 'l', place, 1)
-      redis.call('ZADD', prefix .. 'q:' .. place, 'LT', string.format('%.0f', due), sid)
-      if due <= now then nudge(prefix, place) end
+      -- a process's streams are closed at once: the grace is for requests that still read a file
+      local when = string.sub(place, 1, 2) == 'p.' and now or due
+      redis.call('ZADD', prefix .. 'q:' .. place, 'LT', string.format('%.0f', when), sid)
+      if when <= now then nudge(prefix, place) end
     end
     count('active', -owed)
     count('owed', owed)

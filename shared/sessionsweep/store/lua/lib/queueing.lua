@@ -1,7 +1,8 @@
--- when a record that is owed is due: its grace, its pin and its back-off are all waited out
+-- when a record that is owed is due: its grace, its pin and its back-off are all waited out; only streams wait for nothing
 local function due_of(value, ended)
-  local state = string.byte(value)
+  local state, kind = string.byte(value, 1, 2)
   if state == OWED then return till_of(value) end
+  if kind == STREAM then return 0 end
   if state == INTENT then return ended end -- its writer holds the lock, or has not begun and will be refused
   return math.max(ended, till_of(value))
 end
