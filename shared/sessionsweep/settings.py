@@ -164,7 +164,7 @@ class Settings(BaseSettings):
     cookie_secure: Literal["auto", "always", "never"] = Field(
         "auto",
         description="The cookie's `Secure` flag in ASGI apps; `auto` follows the request. Flask and Django "
-        "keep their own cookie settings.",
+        "keep their own cookie settings. Takes effect with the ASGI integration, which is still to come.",
     )
     volumes: Annotated[tuple[VolumeSpec, ...], BeforeValidator(parse_volumes), DefaultText("none")] = Field(
         (),
@@ -190,7 +190,9 @@ class Settings(BaseSettings):
         description="`observe` tracks everything, destroys nothing, and reports what it would have done.",
     )
     admin_token: Annotated[SecretStr | None, BeforeValidator(parse_secret), DefaultText("none")] = Field(
-        None, description="The token of the admin side (`X-Admin-Token`); without one it refuses to start."
+        None,
+        description="The token of the admin side (`X-Admin-Token`); without one it refuses to start. Takes effect "
+        "with the admin API, which is still to come.",
     )
     admin_token_file: str | None = Field(None, description="A file that holds `ADMIN_TOKEN`, instead of it.")
     lease: PositiveDuration = Field(

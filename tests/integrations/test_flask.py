@@ -518,6 +518,34 @@ def test_limits_are_told_apart(make_node: Callable[..., Node]) -> None:
     assert (answer.status_code, (answer.json or {})["limit"]) == (429, "MAX_SESSIONS_PER_USER")
 
 
+def test_strangers_at_max_sessions_are_refused_and_the_others_go_on(make_node: Callable[..., Node]) -> None:
+    node = make_node(max_sessions=2)
+    app = make_app(node)
+    inside, also_inside, outside = (app.test_client() for _ in range(3))
+    rid = upload(inside)
+    upload(also_inside)
+    answer = outside.post("/file", data={"file": (io.BytesIO(b"x"), "x")})
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    assert "Set-Cookie" not in answer.headers
+    assert inside.get(f"/file/{rid}", buffered=True).status_code == 200
+    node.advance(node.settings.idle_timeout)
+    assert upload(outside), "what is due makes room, swept or not"
+
+
+def test_a_failed_upload_leaves_no_more_than_an_empty_session(make_node: Callable[..., Node]) -> None:
+    node = make_node(max_bytes_per_session=100)
+    client = make_app(node).test_client()
+    answer = client.post("/file", data={"file": (io.BytesIO(b"x" * 101), "x")})
+    assert (answer.status_code, (answer.json or {})["limit"]) == (413, "MAX_BYTES_PER_SESSION")
+    (session,), _ = node.sessions.list()
+    assert (session.resource_count, session.bytes_used, session.resources()) == (0, 0, [])
+    upload(client)
+    assert len(node.sessions.list()[0]) == 1, "the next upload goes on in it"
+    node.advance(node.settings.idle_timeout)
+    node.sweep.run_once()
+    assert node.sessions.stats().active_sessions == 0
+
+
 def test_a_file_of_another_nodes_volume_names_the_node(make_node: Callable[..., Node]) -> None:
     a, b = (make_app(make_node(name)).test_client() for name in "ab")
     rid = upload(a)

@@ -11,6 +11,7 @@ from sessionsweep import (
     ClientMismatchError,
     InvalidTokenError,
     LimitReachedError,
+    ResourceNotFoundError,
     SessionEndedError,
 )
 from sessionsweep.store import operations as op
@@ -297,3 +298,21 @@ def test_the_longest_name_a_user_may_have_is_bound_listed_and_given_back(node: N
     assert [found.id for found in listed] == [session.id]
     assert session.end()
     assert node.store.execute(op.Members(user)) == ()
+
+
+def test_while_idle_ends_are_held_its_client_alone_brings_an_idle_session_back(node: Node) -> None:
+    session, token = node.sessions.create()
+    with session.new_file() as f:
+        f.write(b"x")
+    node.store.execute(op.HoldIdle(session.id[:2], 60_000))
+    node.advance(11)
+    assert node.sessions.get(session.id) is None
+    assert node.sessions.list()[0] == []
+    with pytest.raises(SessionEndedError):
+        node.sessions.attach(session.id)
+    with pytest.raises(ResourceNotFoundError):
+        session.open_file(f.id)
+    assert node.sweep.run_once().idle == 0
+    assert node.sessions.open(token).id == session.id
+    assert node.sessions.get(session.id) is not None
+    session.open_file(f.id).close()

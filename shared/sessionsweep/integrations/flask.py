@@ -200,7 +200,7 @@ class RequestSession:
     def new_file(
         self, purpose: str = "", suffix: str = "", *, max_size: int | None = None, volume: str | None = None
     ) -> SessionFile:
-        """A new file, as a context manager; see `Session.new_file`."""
+        """A new file, as a context manager; see `Session.new_file`. If it fails, a session made for it stays, empty."""
         return self.require().new_file(purpose, suffix, max_size=max_size, volume=volume)
 
     def temp_file(self, suffix: str = "", *, max_size: int | None = None) -> SessionFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -270,9 +271,10 @@ class AsyncSessionFile:
                 return await self.copy_from(opened)
         copied = 0
         while True:
-            chunk = source.read(COPY_CHUNK)
-            if asyncio.iscoroutine(chunk):
-                chunk = await chunk
+            if inspect.iscoroutinefunction(source.read):
+                chunk = await source.read(COPY_CHUNK)
+            else:
+                chunk = await asyncio.to_thread(source.read, COPY_CHUNK)
             if not chunk:
                 return copied
             copied += await self.write(chunk)

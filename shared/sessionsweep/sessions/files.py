@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from sessionsweep.errors import (
     ResourceNotFoundError,
     ResourceTooLargeError,
     SessionEndedError,
+    StoreError,
     VolumeNotHereError,
 )
 from sessionsweep.model.ids import is_resource_id, new_resource_id
@@ -22,6 +24,8 @@ from sessionsweep.policy import grown, reservation
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask, work
 from sessionsweep.volumes.volume import Volume
+
+log = logging.getLogger(__name__)
 
 MAX_PURPOSE = 60
 
@@ -137,7 +141,7 @@ def dropped(core: Core, session_id: str, resource_id: str, volume_id: str, remov
         return
     attempt = op.Attempt(resource_id, Outcome.DELETED)
     location = volume_location(volume_id)
-    yield from ask(op.Settle(session_id, location, (attempt,), retention=core.retention, own=True))
+    yield from _as_far_as_it_goes(op.Settle(session_id, location, (attempt,), retention=core.retention, own=True))
 
 
 def adopt(
@@ -158,7 +162,15 @@ def adopt(
 
 def abandon(session_id: str, resource_id: str) -> Flow[None]:
     """An intent whose bytes may or may not be there becomes owed: a worker looks, and deletes what it finds."""
-    yield from ask(op.Release(session_id, resource_id))
+    yield from _as_far_as_it_goes(op.Release(session_id, resource_id))
+
+
+def _as_far_as_it_goes(operation: op.Settle | op.Release) -> Flow[None]:
+    """Tidying up after an error that is on its way to the app, which it must not hide: overdue intents go anyway."""
+    try:
+        yield operation
+    except StoreError as error:
+        log.warning("session %s: what it gave up is left to the sweep: %s", operation.session_id, error)
 
 
 def find(session_id: str, resource_id: str) -> Flow[ResourceRecord]:

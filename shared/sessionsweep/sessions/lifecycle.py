@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from sessionsweep.errors import (
     LimitReachedError,
     ResourceNotFoundError,
     SessionEndedError,
+    StoreError,
 )
 from sessionsweep.model.ids import is_session_id, partition_of
 from sessionsweep.model.session import (
@@ -34,6 +36,8 @@ from sessionsweep.store.flow import Flow, ask
 from sessionsweep.store.keys import partition_name
 from sessionsweep.store.outbox import drain
 
+log = logging.getLogger(__name__)
+
 Found = tuple[SessionRecord, int]  # a record, and the store's time when it was read (ms)
 MAX_DATA = 1_000_000  # bytes of one session's data: it travels with every request
 
@@ -51,7 +55,7 @@ def encode_value(key: str, value: Any) -> bytes:
 
 
 def encode_data(data: Mapping[str, Any]) -> dict[str, bytes]:
-    """All values as JSON."""
+    """All values as JSON. Raises ValueError: together they are over MAX_DATA. TypeError: one isn't JSON."""
     encoded = {str(key): encode_value(str(key), value) for key, value in data.items()}
     if sum(map(len, encoded.values())) > MAX_DATA:
         raise ValueError(f"session data is over {MAX_DATA} bytes; keep large things in a file of the session")
@@ -261,15 +265,18 @@ def keep_alive(core: Core, session_id: str, token: str, seconds: float, resource
     return until
 
 
-def let_go(core: Core, session_id: str, token: str) -> Flow[bool]:
-    """Takes back what a job deferred; what other jobs deferred stays."""
-    return (yield from ask(op.Undefer(session_id, token, core.width)))
+def let_go(core: Core, session_id: str, token: str) -> Flow[None]:
+    """Takes back what a job deferred, as far as the store answers: it lapses anyway. What other jobs deferred stays."""
+    try:
+        yield op.Undefer(session_id, token, core.width)
+    except StoreError as error:
+        log.warning("session %s: what a job deferred stays deferred until it lapses: %s", session_id, error)
 
 
 def listing(core: Core, user: str | None, cursor: str | None, limit: int) -> Flow[tuple[list[Found], str | None]]:
     """A page of live sessions and the cursor of the next one (None: the end). A page may be short."""
     if user is not None:
-        offset = int(cursor or 0)
+        offset = _number(cursor or "0", cursor)
         ids: tuple[str, ...] = yield from ask(op.Members(user, offset, limit))
         following = str(offset + limit) if len(ids) == limit else None
     else:
@@ -296,11 +303,17 @@ def is_due(record: SessionRecord, now: int) -> bool:
 
 
 def _cursor(text: str | None) -> tuple[int, int, int]:
-    try:
-        partition, slot, offset = (int(part) for part in (text or "0.0.0").split("."))
-    except ValueError:
-        raise ValueError(f"cursor {text!r} is not one that a listing returned") from None
+    parts = (text or "0.0.0").split(".")
+    if len(parts) != 3:
+        raise ValueError(f"cursor {text!r} is not one that this listing returned")
+    partition, slot, offset = (_number(part, text) for part in parts)
     return partition, slot, offset
+
+
+def _number(part: str, cursor: str | None) -> int:
+    if not (part.isascii() and part.isdecimal()):
+        raise ValueError(f"cursor {cursor!r} is not one that this listing returned")
+    return int(part)
 
 
 def _check_id(session_id: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sessionsweep.model.resource import KIND_NAMES, ResourceRecord
 from sessionsweep.model.session import SessionRecord
-from sessionsweep.sessions.lifecycle import MAX_DATA, encode_value
+from sessionsweep.sessions.lifecycle import encode_data
 
 
 def moment(milliseconds: int) -> datetime:
@@ -118,9 +118,7 @@ class SessionView:
         return max(0.0, (end - self._now) / 1000)
 
     def _changes(self) -> dict[str, bytes | None]:
-        encoded = {str(key): encode_value(str(key), value) for key, value in self.data.items()}
-        if sum(map(len, encoded.values())) > MAX_DATA:
-            raise ValueError(f"session data is over {MAX_DATA} bytes; keep large things in a file of the session")
+        encoded = encode_data(self.data)
         changes: dict[str, bytes | None] = {k: v for k, v in encoded.items() if self._saved.get(k) != v}
         changes.update({key: None for key in self._saved if key not in encoded})
         return changes

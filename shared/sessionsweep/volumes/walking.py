@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 from sessionsweep.errors import VolumeError
 from sessionsweep.model.ids import is_resource_id
@@ -190,8 +190,6 @@ def _encode(path: tuple[str, ...]) -> str:
 
 
 def _decode(cursor: str) -> list[str]:
-    from urllib.parse import unquote_to_bytes
-
     if not cursor:
         return []
     parts = cursor.split("/")
