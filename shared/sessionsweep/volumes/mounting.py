@@ -162,8 +162,7 @@ class Mounts:
             volume = yield from work(partial(Volume.open, Path(spec.path), spec.name, ephemeral=spec.ephemeral))
             if self._exclusive:
                 yield from self._own(volume)
-                # sole ownership is proven by the lock: the memory of this process may take the marker's id
-                yield from ask(op.SetMeta({"deployment": marker.deployment_id}, only_new=True))
+                yield from self._begin_with(volume)
         twin = self.at(volume_location(volume.id))
         if twin is not None and twin.name != spec.name:
             # a copied disk: a file that lies on one of them would be called gone on the other
@@ -189,6 +188,16 @@ class Mounts:
             before, self._owned[volume.name] = self._owned.get(volume.name), lock
         if before is not None:  # of another thread that mounts it just now, or of a mount that failed
             before.release()
+
+    def _begin_with(self, volume: Volume) -> Flow[None]:
+        """Sole ownership is proven by the lock, so the memory of this process may take over what the volume knows: its
+        deployment's id, and the time it has seen; for to be empty is not to be an old snapshot."""
+        yield from ask(op.SetMeta({"deployment": volume.deployment_id}, only_new=True))
+        try:
+            seen = (yield from work(volume.high_water)) or 0
+        except VolumeUntrustedError:
+            return  # a damaged mark stops destruction, which says so
+        yield from ask(op.SetMeta({"high_water": str(seen)}, raise_only=True))
 
     def _deployment(self) -> Flow[str]:
         fresh = {"deployment": new_volume_id(), "schema": str(SCHEMA)}
