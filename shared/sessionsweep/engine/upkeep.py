@@ -146,8 +146,8 @@ class Upkeep:
         elif answer.what == "damaged":
             result.damaged += 1
             log.error(
-                "a record of session %s can't be read, so nothing of it is touched: look at the keys that end in s:%s and "
-                "r:%s; what you delete there is no longer owned, and the orphan pass finds its files",
+                "a record of session %s can't be read, so nothing of it is touched: look at the keys that end in s:%s "
+                "and r:%s; what you delete there is no longer owned, and the orphan pass finds its files",
                 session_id, session_id, session_id,
             )  # fmt: skip
         elif answer.what:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import inspect
 import secrets
 import time
@@ -18,8 +19,11 @@ from sessionsweep.errors import InvalidTokenError
 from sessionsweep.model.session import Client, SessionRecord
 from sessionsweep.model.states import EndReason
 from sessionsweep.sessions import books, files, lifecycle
+from sessionsweep.sessions.aio_streams import AsyncStream
 from sessionsweep.sessions.connect import environment_settings, leave, make_async_store
-from sessionsweep.sessions.view import Resource, SessionView, Stats
+from sessionsweep.sessions.connections import connections as live_connections
+from sessionsweep.sessions.streams import Streams
+from sessionsweep.sessions.view import Connection, Resource, SessionView, Stats
 from sessionsweep.store.flow import Flow, run_async
 from sessionsweep.store.protocol import AsyncStore
 from sessionsweep.units import parse_duration
@@ -40,6 +44,9 @@ class AsyncSessions:
         self.settings = settings or environment_settings()
         self.core = Core(self.settings)
         self.store = store or make_async_store(self.settings, self.core)
+        # a thread listens for streams, with a store of its own: a loop that is busy must not look like a dead process
+        self._blocking = self.store.blocking()
+        self.streams = Streams(self.core, self._blocking)
 
     @classmethod
     def from_env(cls) -> AsyncSessions:
@@ -89,6 +96,10 @@ class AsyncSessions:
         found, following = await self._run(lifecycle.listing(self.core, user, cursor, limit))
         return [AsyncSession(self, record, now) for record, now in found], following
 
+    async def connections(self, user: str) -> builtins.list[Connection]:
+        """See Sessions.connections."""
+        return await self._run(live_connections(self.core, user))
+
     async def stats(self) -> Stats:
         """See Sessions.stats."""
         return await self._run(books.stats(self.core))
@@ -98,6 +109,7 @@ class AsyncSessions:
         await asyncio.to_thread(self.core.close)
         if leave(self.core):
             await self.store.close()
+            await asyncio.to_thread(self._blocking.close)
 
     async def _run(self, flow: Flow[R]) -> R:
         return await run_async(flow, self.store)
@@ -166,6 +178,13 @@ class AsyncSession(SessionView):
         """See Session.promote."""
         target = Path(to) if to is not None else None
         return await self._run(files.promote(self._core, self.id, resource_id, target))
+
+    def stream(self, purpose: str = "", *, linger: float = 0.0) -> AsyncStream:
+        """An open connection: `async with` registers it, and is left with SessionEndedError when the session ends.
+
+        `linger`: see Session.stream.
+        """
+        return AsyncStream(self, purpose, linger)
 
     @asynccontextmanager
     async def keep_alive(self, max: float | str = "1h") -> AsyncIterator[AsyncSession]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import builtins
 import secrets
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from sessionsweep.deployment import Core
-from sessionsweep.errors import InvalidTokenError
+from sessionsweep.errors import InvalidTokenError, StoreError
 from sessionsweep.model.session import Client, SessionRecord
 from sessionsweep.model.states import EndReason
 from sessionsweep.sessions import books, files, lifecycle
 from sessionsweep.sessions.connect import environment_settings, leave, make_store
-from sessionsweep.sessions.view import Resource, SessionView, Stats
+from sessionsweep.sessions.connections import connections as live_connections
+from sessionsweep.sessions.streams import Stream, Streams
+from sessionsweep.sessions.view import Connection, Resource, SessionView, Stats
 from sessionsweep.store.flow import Flow, run
 from sessionsweep.store.protocol import Store
 from sessionsweep.units import parse_duration
@@ -41,6 +45,7 @@ class Sessions:
         self.settings = settings or environment_settings()
         self.core = Core(self.settings)
         self.store = store or make_store(self.settings, self.core)
+        self.streams = Streams(self.core, self.store)
 
     @classmethod
     def from_env(cls) -> Sessions:
@@ -91,6 +96,10 @@ class Sessions:
         """A page of live sessions in due order (or a user's), and the next page's cursor (None: the end)."""
         found, following = self._run(lifecycle.listing(self.core, user, cursor, limit))
         return [Session(self, record, now) for record, now in found], following
+
+    def connections(self, user: str) -> builtins.list[Connection]:
+        """The streams that a user's sessions have open now, on whichever node, oldest first."""
+        return self._run(live_connections(self.core, user))
 
     def stats(self) -> Stats:
         """Totals from the books."""
@@ -189,6 +198,41 @@ class Session(SessionView):
     def promote(self, resource_id: str, to: str | Path | None = None) -> Path:
         """Takes a file out of the session's life: it is the app's, at `to` or in the volume's `kept` folder."""
         return self._run(files.promote(self._core, self.id, resource_id, Path(to) if to is not None else None))
+
+    @contextmanager
+    def stream(
+        self, purpose: str = "", *, close: Callable[[str], Future[None] | None], linger: float = 0.0
+    ) -> Iterator[Stream]:
+        """An open connection, registered for as long as the block runs.
+
+        Args:
+            close: called once, from another thread, with the reason, when the session ends on any node; it begins to
+                close the connection, and may answer a future that is done when it is closed.
+            linger: seconds that the place is kept for this session and purpose after the block, for a client that
+                comes right back to this process; until then it counts against MAX_STREAMS_PER_SESSION.
+
+        Raises:
+            SessionEndedError, LimitReachedError, StoreError
+        """
+        streams, stream = self._sessions.streams, Stream(self.id, purpose, close)
+        streams.begin()
+        if not streams.admit(stream, linger):
+            try:
+                register = files.register(
+                    self._core, self._record, stream.id, "stream", stream.location, 0, purpose, live=True
+                )
+                self._run(register)
+            except BaseException:
+                streams.drop(stream)
+                with suppress(StoreError):  # its answer may be all that was lost
+                    self._sessions.store.execute(streams.gone(stream))
+                raise
+            stream.registered = True
+        try:
+            yield stream
+        finally:
+            if streams.leave(stream, linger):
+                self._sessions.store.execute(streams.gone(stream))
 
     @contextmanager
     def keep_alive(self, max: float | str = "1h") -> Iterator[Session]:

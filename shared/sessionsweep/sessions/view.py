@@ -44,6 +44,17 @@ class Resource:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An open stream as anybody may see it. `process` is `<node>.<pid>.<start>`: who holds its socket."""
+
+    id: str
+    session_id: str
+    purpose: str
+    opened_at: datetime
+    process: str
+
+
 class SessionView:
     """The readable side of a session: as it was at `read_at`, the store's time of the last call."""
 

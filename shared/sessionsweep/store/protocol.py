@@ -56,6 +56,10 @@ class AsyncStore(Protocol):
         """See Store.nudges."""
         ...
 
+    def blocking(self) -> Store:
+        """The same store for threads. What it opens is its own: the caller closes it."""
+        ...
+
     async def close(self) -> None:
         """Closes connections. Idempotent."""
         ...

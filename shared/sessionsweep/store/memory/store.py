@@ -134,6 +134,10 @@ class AsyncMemoryStore:
         finally:
             hub.stop(listener)
 
+    def blocking(self) -> MemoryStore:
+        """See AsyncStore.blocking."""
+        return self._store
+
     async def close(self) -> None:
         """See Store.close."""
         self._store.close()

@@ -16,6 +16,7 @@ from sessionsweep.store.keys import Keys
 from sessionsweep.store.operations import Operation
 from sessionsweep.store.redis import replies, scripts
 from sessionsweep.store.redis.link import BROKEN, Link
+from sessionsweep.store.redis.sync import RedisStore
 from sessionsweep.store.redis.wire import WIRE
 
 R = TypeVar("R")
@@ -81,6 +82,12 @@ class AsyncRedisStore:
                 yield ""
             finally:
                 await client.aclose()
+
+    def blocking(self) -> RedisStore:
+        """See AsyncStore.blocking."""
+        return RedisStore(
+            self.url, self.keys.namespace, socket_timeout=self._timeout, test_clock=self._clock is not None
+        )
 
     async def close(self) -> None:
         """Closes this loop's link for good; other loops keep theirs. Idempotent."""

@@ -1,0 +1,262 @@
+"""Open connections: registered while they live, closed in their own process whoever ends the session, and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+
+import pytest
+
+from sessionsweep import AsyncSessions, LimitReachedError, SessionEndedError, Sessions
+from sessionsweep.engine.upkeep import Upkeep
+from sessionsweep.model.books import imbalance
+from sessionsweep.sessions import streams as streams_module
+from sessionsweep.settings import Settings
+from sessionsweep.store import operations as op
+from support.processes import wait_until
+
+Make = Callable[..., Sessions]
+
+
+@pytest.fixture(params=["memory", "redis"])
+def make(request: pytest.FixtureRequest, namespace: str) -> Iterator[Make]:
+    """Another process's sessions each time: the same store, its own streams."""
+    url = "memory://" if request.param == "memory" else request.getfixturevalue("redis_url")
+    made: list[Sessions] = []
+
+    def one(**changes: object) -> Sessions:
+        values = {"redis_url": url, "namespace": namespace, "secret_key": "k" * 32, "cleanup_interval": 1, **changes}
+        made.append(Sessions(Settings(**values)))
+        return made[-1]
+
+    yield one
+    for sessions in made:
+        sessions.close()
+
+
+class Socket:
+    """A connection that can be closed once."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+        self.reason = ""
+
+    def close(self, reason: str) -> None:
+        assert not self.closed.is_set()
+        self.reason = reason
+        self.closed.set()
+
+
+def books(sessions: Sessions) -> dict[str, int]:
+    """Counters of the only partition; they always balance."""
+    counters = dict(sessions.store.execute(op.Counters("00")))
+    assert imbalance(counters) == 0
+    return counters
+
+
+def open_streams(sessions: Sessions, session_id: str) -> int:
+    """As the store counts them."""
+    found = sessions.get(session_id)
+    assert found is not None
+    return found.stream_count
+
+
+@pytest.mark.parametrize("reason", ["logout", "admin", "user"])
+def test_a_stream_is_closed_where_it_is_open_when_another_process_ends_its_session(make: Make, reason: str) -> None:
+    here, there = make(), make()
+    session, _ = here.create(user="ana")
+    other, _ = here.create(user="bob")
+    socket, untouched = Socket(), Socket()
+    with session.stream("chat", close=socket.close) as stream, other.stream("chat", close=untouched.close):
+        assert open_streams(there, session.id) == 1
+        (connection,) = there.connections("ana")
+        assert (connection.id, connection.session_id, connection.purpose) == (stream.id, session.id, "chat")
+        if reason == "user":
+            there.end_user("ana")
+        else:
+            there.end(session.id, reason=reason)
+        assert socket.closed.wait(10)
+        assert (socket.reason, stream.reason) == (reason, reason)
+        wait_until(lambda: books(here).get("owed", 0) == 0, what="it is acknowledged")
+        assert not untouched.closed.is_set()
+        assert (books(here)["deleted"], books(here)["active"]) == (1, 1)
+    assert (books(here)["deleted"], books(here)["active"]) == (2, 0)
+    assert there.connections("ana") == []
+
+
+def test_a_stream_that_its_client_leaves_is_given_back_at_once(make: Make) -> None:
+    sessions = make(max_streams_per_session=1)
+    session, _ = sessions.create()
+    for _ in range(3):
+        more = session.stream(close=Socket().close)
+        with session.stream(close=Socket().close), pytest.raises(LimitReachedError, match="MAX_STREAMS_PER_SESSION"):
+            more.__enter__()
+    assert (books(sessions)["reg"], books(sessions)["deleted"]) == (3, 3)
+    assert sessions.streams.mine() == []
+
+
+def test_no_stream_opens_in_an_ended_session(make: Make) -> None:
+    sessions = make()
+    session, _ = sessions.create()
+    session.end()
+    with pytest.raises(SessionEndedError):
+        session.stream(close=Socket().close).__enter__()
+    assert sessions.streams.mine() == []
+
+
+def test_a_client_that_comes_right_back_finds_its_place(make: Make) -> None:
+    sessions = make(max_streams_per_session=1)
+    session, _ = sessions.create()
+    with session.stream("chat", close=Socket().close, linger=60) as first:
+        pass
+    with pytest.raises(LimitReachedError):  # it is kept for the same purpose only
+        session.stream("news", close=Socket().close, linger=60).__enter__()
+    with session.stream("chat", close=Socket().close, linger=0.01) as second:
+        assert second.id == first.id
+        assert books(sessions)["reg"] == 1
+    wait_until(lambda: books(sessions)["active"] == 0, what="the place is given back when its time is over")
+    with session.stream("news", close=Socket().close):
+        pass
+
+
+def test_a_place_that_lingers_ends_with_its_session(make: Make) -> None:
+    sessions = make()
+    session, _ = sessions.create()
+    with session.stream("chat", close=Socket().close, linger=60):
+        pass
+    sessions.end(session.id)
+    wait_until(lambda: books(sessions)["owed"] == 0, what="nothing is owed")
+    assert sessions.streams._lingering == {}
+
+
+def test_what_does_not_close_is_tried_again_and_keeps_no_other_open(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams_module, "CLOSING", 0.05)
+    here, there = make(), make()
+    session, _ = here.create()
+    never: Future[None] = Future()
+    tries = []
+
+    def fails(reason: str) -> None:
+        tries.append(reason)
+        if len(tries) == 1:
+            raise OSError("the socket is busy")
+
+    good = Socket()
+    with (
+        session.stream("a", close=lambda _: never),
+        session.stream("b", close=fails),
+        session.stream("c", close=good.close),
+    ):
+        there.end(session.id)
+        assert good.closed.wait(10)
+        wait_until(lambda: len(tries) == 2, what="the one that failed was closed again")
+        wait_until(lambda: books(here)["owed"] == 1, what="all but one are acknowledged")
+        never.set_result(None)
+        wait_until(lambda: books(here)["owed"] == 0, what="the late one, too")
+
+
+def test_without_nudges_the_queue_is_looked_at(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = make(), make()
+    session, _ = here.create()
+    socket = Socket()
+    real = here.store.nudges
+    monkeypatch.setattr(here.store, "nudges", lambda locations, poll: ("" for _ in real(["v.elsewhere"], poll)))
+    with session.stream(close=socket.close):
+        there.end(session.id)
+        assert socket.closed.wait(20)
+
+
+def test_a_process_that_was_taken_for_dead_closes_what_the_store_forgot(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = make()
+    session, _ = here.create()
+    socket = Socket()
+    with session.stream(close=socket.close) as stream:
+        # its heartbeat lapsed while it slept, and a worker closed the books
+        row = str(here.store.execute(op.Facts()).now - 61_000)
+        here.store.execute(op.TablePut("p", here.streams.process, row))
+        assert Upkeep(here.core, here.store).run_once().streams == 1
+        monkeypatch.setattr(streams_module, "HEARTBEAT", 0.1)
+        assert socket.closed.wait(10)
+        assert stream.reason == "lost"
+        assert open_streams(here, session.id) == 0
+    assert books(here)["gone"] == 1
+
+
+def test_asynchronous_code_leaves_its_block_when_the_session_ends(make: Make) -> None:
+    there = make()
+
+    async def scenario() -> None:
+        here = AsyncSessions(there.settings)
+        session, _ = await here.create(user="ana")
+        entered, left = asyncio.Event(), []
+
+        async def connection() -> None:
+            try:
+                async with session.stream("chat") as stream:
+                    entered.set()
+                    await asyncio.Event().wait()
+            except SessionEndedError as ended:
+                task = asyncio.current_task()
+                assert task is not None
+                left.append((ended.reason, stream.reason, task.cancelling()))
+
+        task = asyncio.create_task(connection())
+        await entered.wait()
+        assert [one.purpose for one in await here.connections("ana")] == ["chat"]
+        await asyncio.to_thread(there.end, session.id, reason="logout")
+        await asyncio.wait_for(task, 10)
+        assert left == [("logout", "logout", 0)]
+        await asyncio.to_thread(wait_until, lambda: books(there)["owed"] == 0, 10, "it is acknowledged")
+
+        again, _ = await here.create()
+        async with again.stream("chat"):
+            pass
+        with pytest.raises(RuntimeError, match="the app's own"):
+            async with again.stream("chat"):
+                raise RuntimeError("the app's own")
+        assert books(there)["active"] == 0
+        assert here.streams.mine() == []
+        await here.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_whose_opening_is_cancelled_leaves_nothing(make: Make) -> None:
+    there = make()
+
+    async def scenario() -> None:
+        here = AsyncSessions(there.settings)
+        session, _ = await here.create()
+        for steps in range(12):
+            task = asyncio.create_task(session.stream("chat").__aenter__())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            try:
+                stream = await task
+            except asyncio.CancelledError:
+                pass
+            else:
+                await stream.__aexit__(None, None, None)
+        await asyncio.to_thread(wait_until, lambda: books(there).get("active", 0) == 0, 10, "nothing stays")
+        assert here.streams.mine() == []
+        await here.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_forked_child_begins_without_its_parents_streams(make: Make) -> None:
+    sessions = make()
+    session, _ = sessions.create()
+    with session.stream(close=Socket().close):
+        parent = sessions.streams.process
+        sessions.streams._pid = -1  # what a child finds
+        with session.stream(close=Socket().close):
+            assert sessions.streams.process != parent
+            assert len(sessions.streams.mine()) == 1
