@@ -40,7 +40,11 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         for name in queues:
             worker.app.amqp.queues.select_add(names.declared(name))
         self.keeper = worker.sessionsweep_keeper = Keeper(worker.app)
-        worker_shutting_down.connect(self._shutting_down)
+        self._stopping = context.stopping
+        self._stopping.clear()  # an earlier worker of this process may have ended
+        worker_shutting_down.connect(self._stop_passes)
+        self._wait_for_soft_shutdown = worker.wait_for_soft_shutdown
+        worker.wait_for_soft_shutdown = self._soft_shutdown
 
     def start(self, worker: Any) -> None:
         """The pool is up; the consumer comes next."""
@@ -48,14 +52,19 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def stop(self, worker: Any) -> None:
         """After the consumer, before the pool."""
-        worker_shutting_down.disconnect(self._shutting_down)
+        worker_shutting_down.disconnect(self._stop_passes)
         self.keeper.stop()
 
     terminate = stop
 
-    def _shutting_down(self, **_: Any) -> None:
-        # tasks of this process (threads, solo) end after their batch; those of a pool's processes within their budget
-        self.keeper.context.stopping.set()
+    def _stop_passes(self, **_: Any) -> None:
+        """Tasks end after their batch, here and in the pool's processes. Runs in a signal handler."""
+        self._stopping.set()
+
+    def _soft_shutdown(self) -> None:
+        """A cold shutdown (SIGQUIT) gives tasks some seconds, kills them, and only then sends its signal."""
+        self._stop_passes()
+        self._wait_for_soft_shutdown()
 
 
 class ConsumeStep(bootsteps.StartStopStep):  # type: ignore[misc]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 import weakref
 from dataclasses import dataclass, field
 
@@ -21,14 +20,15 @@ from sessionsweep.sessions.connect import make_store
 from sessionsweep.sessions.sync import Sessions
 from sessionsweep.settings import Settings
 from sessionsweep.store.protocol import Store
+from sessionsweep_workers.stopping import Stopping
 
 
 @dataclass
 class Context:
-    """One process's view of a deployment. `stopping` is set when the worker is told to end: passes stop early."""
+    """One process's view of a deployment. `stopping` is set when its worker is told to end: passes stop early."""
 
     settings: Settings
-    stopping: threading.Event = field(default_factory=threading.Event)
+    stopping: Stopping = field(default_factory=Stopping)
 
     def __post_init__(self) -> None:
         self.pid = os.getpid()
@@ -52,11 +52,12 @@ class Context:
 
 
 class _Installed:
-    """The settings that an app was given, and this process's context."""
+    """The settings that an app was given, and this process's context; `stopping` is the pool's processes' too."""
 
     def __init__(self, settings: Settings | None) -> None:
         self.given = settings
         self.context: Context | None = None
+        self.stopping = Stopping()
 
 
 _installed: weakref.WeakKeyDictionary[Celery, _Installed] = weakref.WeakKeyDictionary()
@@ -86,5 +87,5 @@ def current(app: Celery) -> Context:
         raise ConfigurationError(f"sessionsweep is not installed in {app!r}; call sessionsweep_workers.install(app)")
     context = installed.context
     if context is None or context.pid != os.getpid():
-        context = installed.context = Context(installed.given or Settings.from_env())
+        context = installed.context = Context(installed.given or Settings.from_env(), installed.stopping)
     return context
