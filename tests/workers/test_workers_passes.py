@@ -15,6 +15,7 @@ from sessionsweep.store import operations as op
 from sessionsweep_workers import fanout, names, passes, tasks
 from sessionsweep_workers.application import build
 from sessionsweep_workers.context import configure, current
+from sessionsweep_workers.devstack.server import EmbeddedServer
 
 
 @pytest.fixture
@@ -79,6 +80,18 @@ def test_a_dry_run_tells_and_ends_nothing(app: Celery) -> None:
     assert "idle" not in result
     assert current(app).store.execute(op.PeekSession(session.id)).record is not None
     assert left(paths) == 1
+
+
+def test_a_dry_run_is_no_run(app: Celery) -> None:
+    _, [path] = due_session(app)
+    for name in (names.SWEEP_IDLE, names.SWEEP_ORPHANS):
+        app.tasks[name](dry_run=True, request_id="dry")
+        assert passes.read(current(app).store, "dry") is not None
+        assert passes.last_runs(current(app).store) == {}  # the keeper's own pass stays due
+    assert path.exists()
+    app.tasks[names.SWEEP_ORPHANS]()
+    [volume] = [mounted.id for mounted in current(app).core.mounts.here()]
+    assert set(passes.last_runs(current(app).store)) == {names.SWEEP_ORPHANS, f"{names.SWEEP_ORPHANS}:{volume}"}
 
 
 def test_a_sweep_and_a_reclaim_say_what_they_did(app: Celery) -> None:
@@ -209,6 +222,19 @@ def test_a_failed_run_is_on_record_too(app: Celery, monkeypatch: pytest.MonkeyPa
     found = passes.read(current(app).store, "r4")
     assert found is not None
     assert (found["state"], found["result"]) == ("failed", {"error": "ZeroDivisionError: by zero"})
+
+
+def test_a_store_that_goes_away_costs_the_record_not_the_run(
+    own_server: Callable[..., EmbeddedServer], namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = own_server()
+    made = build(Settings(redis_url=server.url, namespace=namespace, secret_key=KEY, socket_timeout=1))
+    with passes.recorded(current(made), names.RECLAIM, "r5") as about:
+        server.kill()
+        about.done({"deleted": 1})
+    assert "no record of sessionsweep.reclaim (done)" in caplog.text
+    current(made).store.close()
+    made.close()
 
 
 def test_records_of_requests_are_bounded(app: Celery) -> None:

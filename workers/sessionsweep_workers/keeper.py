@@ -175,7 +175,7 @@ class Keeper:
         except StoreError:
             raise
         except Exception as error:
-            log.warning("the broker doesn't take a message, reclaiming here", extra={"why": error})
+            log.warning("the broker doesn't take a message, reclaiming here: %s", error)
             self._no_broker_until = time.monotonic() + BROKER_PAUSE
             self._work.ask(f"reclaim {volume}", partial(self._reclaim_here, volume))
             return
@@ -189,7 +189,7 @@ class Keeper:
         with passes.recorded(self.context, names.RECLAIM, None, volume) as about:
             result = self.context.reclaim.run_once(volume_ids=[volume], budget=BUDGET, stop=self.context.stopping)
             about.done(result.as_dict())
-        log.info("reclaimed without a message", extra={"volume": volume, **_told(about)})
+        log.info("reclaimed without a message on volume %s: %s", volume, about.result)
 
     def _sweep(self) -> None:
         interval = self.context.settings.cleanup_interval
@@ -199,7 +199,7 @@ class Keeper:
         with passes.recorded(self.context, names.SWEEP_IDLE, None) as about:
             result = self.context.sweep.run_once(budget=BUDGET, stop=self.context.stopping)
             about.done(result.as_dict())
-        log.info("swept without a message", extra=_told(about))
+        log.info("swept without a message: %s", about.result)
 
     def _late_orphans(self) -> None:
         """An orphan pass that beat didn't send, and the second look at what the last one sighted first."""
@@ -217,7 +217,7 @@ class Keeper:
         with passes.recorded(self.context, names.SWEEP_ORPHANS, None, volume) as about:
             result = self.context.orphans.run_once(volume_ids=[volume], budget=BUDGET, stop=self.context.stopping)
             about.done(result.as_dict())
-        log.info("looked for orphans without a message", extra={"volume": volume, **_told(about)})
+        log.info("looked for orphans without a message on volume %s: %s", volume, about.result)
 
 
 class _Pace:
@@ -258,8 +258,3 @@ def _add_queue(consumer: Any, name: str) -> None:
     if name not in consumer.app.amqp.queues.consume_from:
         consumer.app.amqp.queues.add(names.declared(name))
         consumer.add_task_queue(name)
-
-
-def _told(about: passes.PassRecord) -> dict[str, Any]:
-    """A result as fields of a log line; some of its names are taken there."""
-    return {"result": about.result}

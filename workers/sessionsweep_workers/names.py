@@ -1,4 +1,4 @@
-"""The names that Flower, queues and schedules show: tasks, queues, beat entries."""
+"""The names of tasks and queues, as Flower shows them, and of the leases that messages hold."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ backend.
 
 Table `passes`, row → JSON `{"name", "node", "state", "at", "result", "parts"}`:
 
-    last:<task>[:<volume>]   the last run of each task, whoever asked for it
+    last:<task>[:<volume>]   the last run of each task, whoever asked for it; a dry run is none
     <request id>             a run that somebody waits for; the newest KEPT of these stay
     <request id>.<volume>    its part on another node's volume; the run has ended when all its `parts` have
 
@@ -14,6 +14,7 @@ the counts, bytes and seconds so far, or `error`.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from sessionsweep.errors import StoreError
 from sessionsweep.store import operations as op
 from sessionsweep.store.protocol import Store
 from sessionsweep_workers.context import Context
+
+log = logging.getLogger(__name__)
 
 TABLE = "passes"
 KEPT = 100  # rows of requests; the oldest make room
@@ -64,7 +67,9 @@ class PassRecord:
 
 
 @contextmanager
-def recorded(context: Context, name: str, request_id: str | None, volume: str | None = None) -> Iterator[PassRecord]:
+def recorded(
+    context: Context, name: str, request_id: str | None, volume: str | None = None, *, dry_run: bool = False
+) -> Iterator[PassRecord]:
     """Writes the record when the block ends, also when it fails. A store that is away costs the record, not the run.
 
     Raises:
@@ -75,20 +80,23 @@ def recorded(context: Context, name: str, request_id: str | None, volume: str | 
             f"request_id={str(request_id)[:80]!r} is not 1 to 64 letters, digits and hyphens; leave it out"
         )
     about = PassRecord(name, context.settings.node)
+    # after a dry run a keeper would take the real one for done
+    last = None if dry_run else last_row(name, volume)
     try:
         yield about
     except BaseException as error:
         about.state = "failed"
         about.result = {"error": f"{type(error).__name__}: {error}"}
-        _keep(context.store, about, request_id, volume)
+        _keep(context.store, about, request_id, last)
         raise
-    _keep(context.store, about, request_id, volume)
+    _keep(context.store, about, request_id, last)
 
 
-def _keep(store: Store, about: PassRecord, request_id: str | None, volume: str | None) -> None:
+def _keep(store: Store, about: PassRecord, request_id: str | None, last: str | None) -> None:
     try:
         about.at = store.execute(op.Facts()).now
-        store.execute(op.TablePut(TABLE, last_row(about.name, volume), about.encode()))
+        if last:
+            store.execute(op.TablePut(TABLE, last, about.encode()))
         if request_id:
             rows = store.execute(op.Table(TABLE))
             if request_id in rows:  # an earlier message's share of this run
@@ -97,9 +105,8 @@ def _keep(store: Store, about: PassRecord, request_id: str | None, volume: str |
                 about.parts = sorted({*earlier.parts, *about.parts})
             store.execute(op.TablePut(TABLE, request_id, about.encode()))
             _make_room(store, {row: text for row, text in rows.items() if row != request_id})
-    except StoreError:
-        if about.state != "failed":
-            raise
+    except StoreError as error:
+        log.warning("no record of %s (%s): %s", about.name, about.state, error)
 
 
 def _make_room(store: Store, rows: Mapping[str, str]) -> None:

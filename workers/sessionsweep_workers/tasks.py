@@ -116,7 +116,7 @@ def sweep_orphans(
         if result.get("more"):
             self.resend(names.volume_queue(volume), volume=volume, dry_run=dry_run, request_id=request_id)
         return result
-    with recorded(context, self.name, request_id) as about:
+    with recorded(context, self.name, request_id, dry_run=dry_run) as about:
         run(context.core.mounts.mount(), context.store)  # before others are told: what is mounted here isn't theirs
         others = fanout.orphans(self, context, dry_run, request_id)
         here = [mounted.id for mounted in context.core.mounts.here()]
@@ -218,7 +218,7 @@ def _sweep(self: PassTask, dry_run: bool, slot: int | None, request_id: str | No
     context = self.context
     if _stale(context, slot, context.settings.cleanup_interval):
         return {"stale": True}
-    with recorded(context, self.name, request_id) as about:
+    with recorded(context, self.name, request_id, dry_run=dry_run) as about:
         passes = context.observing if dry_run else context
         result = passes.sweep.run_once(budget=BUDGET, stop=context.stopping)
         about.done(result.as_dict(), more=result.more)
@@ -232,7 +232,7 @@ def _orphans_on(self: PassTask, volume: str, dry_run: bool, request_id: str | No
     """One volume of this node's. What it sighted first is confirmed a grace later, by this node's keeper."""
     context = self.context
     run(context.core.mounts.holding(volume_location(volume)), context.store)
-    with recorded(context, self.name, request_id, volume) as about:
+    with recorded(context, self.name, request_id, volume, dry_run=dry_run) as about:
         passes = context.observing if dry_run else context
         result = passes.orphans.run_once(volume_ids=[volume], budget=budget, stop=context.stopping)
         about.done(result.as_dict(), more=result.more)
