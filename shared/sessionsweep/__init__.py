@@ -24,20 +24,24 @@ from sessionsweep.errors import (
     VolumeUntrustedError,
 )
 from sessionsweep.model.session import Client
+from sessionsweep.sessions.streams import Stream
 from sessionsweep.sessions.sync import Session, SessionFile, Sessions
-from sessionsweep.sessions.view import Resource, Stats
+from sessionsweep.sessions.view import Connection, Resource, Stats
 
 if TYPE_CHECKING:
     from sessionsweep.sessions.aio import AsyncSession, AsyncSessionFile, AsyncSessions
+    from sessionsweep.sessions.aio_streams import AsyncStream
     from sessionsweep.settings import Settings
 
 __all__ = [
     "AsyncSession",
     "AsyncSessionFile",
     "AsyncSessions",
+    "AsyncStream",
     "Client",
     "ClientMismatchError",
     "ConfigurationError",
+    "Connection",
     "HeldError",
     "InvalidTokenError",
     "LimitReachedError",
@@ -55,6 +59,7 @@ __all__ = [
     "StoreError",
     "StoreFullError",
     "StoreUnavailableError",
+    "Stream",
     "VolumeError",
     "VolumeNotHereError",
     "VolumeUntrustedError",
@@ -66,6 +71,7 @@ _LATER = {
     "AsyncSession": "sessionsweep.sessions.aio",
     "AsyncSessionFile": "sessionsweep.sessions.aio",
     "AsyncSessions": "sessionsweep.sessions.aio",
+    "AsyncStream": "sessionsweep.sessions.aio_streams",
     "Settings": "sessionsweep.settings",
 }
 

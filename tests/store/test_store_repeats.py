@@ -86,7 +86,7 @@ CASES: list[Case] = [
     (lambda s: op.Register(s.live, "0" * 16, "s", PROCESS, 0, live=True), None),
     (lambda s: op.Grow(s.live, s.intent, 500), None),
     (lambda s: op.Commit(s.live, s.intent, 50), None),
-    (lambda s: op.Release(s.live, s.file), false),
+    (lambda s: op.Release(s.live, s.file), None),
     (lambda s: op.UseResource(s.live, s.file), None),
     (lambda s: op.ListResources(s.live), None),
     (lambda s: op.Lease(P, DISK, "lease-9", 60_000), None),

@@ -199,10 +199,7 @@ def delete(session_id: str, resource_id: str) -> Flow[None]:
     """
     if not is_resource_id(resource_id):
         raise ResourceNotFoundError(resource_id)
-    if (yield from ask(op.Release(session_id, resource_id))):
-        return
-    records = yield from ask(op.ListResources(session_id))
-    if all(record.resource_id != resource_id for record in records):
+    if not (yield from ask(op.Release(session_id, resource_id))):
         raise ResourceNotFoundError(resource_id)
 
 

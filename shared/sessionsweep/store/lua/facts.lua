@@ -1,7 +1,7 @@
 --[[ What the engine must know of the server. Writes nothing.
 KEYS
   1 meta  hash; names the slot
-RETURNS {run id, now, version, maxmemory policy, used memory, max memory}
+RETURNS {run id, now, version, maxmemory policy, the key}
 ]]
 local meta = KEYS[1]
 --@include clock
@@ -11,5 +11,4 @@ local function said(text, field)
 end
 local version = said(server, 'valkey_version')
 if version == '' then version = said(server, 'redis_version') end
-return {said(server, 'run_id'), now, version, said(memory, 'maxmemory_policy'), said(memory, 'used_memory'),
-  said(memory, 'maxmemory'), meta}
+return {said(server, 'run_id'), now, version, said(memory, 'maxmemory_policy'), meta}

@@ -3,7 +3,7 @@ KEYS
   1 session  string
 ARGV
   1 rid      resource id
-RETURNS 1, or 0: not there
+RETURNS 1, or 0: not there; said again of one that is given up already: 1
 ]]
 local session = KEYS[1]
 local rid = ARGV[1]
@@ -17,9 +17,10 @@ local sid = string.sub(session, -20)
 local rkey = prefix .. 'r:' .. sid
 local raw = redis.call('GET', session)
 local value = redis.call('HGET', rkey, rid)
-if not raw or not value then return 0 end
+if not value then return 0 end
 local v = res(value)
-if v.state ~= 'l' and v.state ~= 'i' then return 0 end
+-- the answer to the first word may have been lost
+if not raw or (v.state ~= 'l' and v.state ~= 'i') then return 1 end
 local h = header(raw)
 redis.call('UNLINK', prefix .. 'none') -- freeing must work on a full server
 owe(prefix, sid, raw, h, rid, v, lines(redis.call('HGET', rkey, '@'))[v.loc], now)

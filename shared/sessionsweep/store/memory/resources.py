@@ -129,10 +129,10 @@ def release(state: State, partition: Partition, operation: Release, now: int) ->
     """Gives up one resource of a session whose record is there, due or not."""
     session = state.sessions.get(operation.session_id)
     _, resource = _find(partition, operation.session_id, operation.resource_id)
-    if session is None or resource is None:
+    if resource is None:
         return False
-    if resource.state not in (ResourceState.INTENT, ResourceState.LIVE):
-        return False
+    if session is None or resource.state not in (ResourceState.INTENT, ResourceState.LIVE):
+        return True  # given up already: the answer to the first word may have been lost
     owe(state, partition, operation.session_id, session.own_more(), operation.resource_id, resource, now)
     return True
 

@@ -95,8 +95,6 @@ class ServerFacts:
     now: int
     version: str = ""
     policy: str = ""
-    used_memory: int = 0
-    max_memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)

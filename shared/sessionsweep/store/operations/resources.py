@@ -66,7 +66,10 @@ class Commit(Operation[Registered]):
 
 @dataclass(frozen=True, slots=True)
 class Release(Operation[bool]):
-    """A live resource or intent of a live session becomes owed: its location's queue gets it. False: not there."""
+    """A live resource or intent of a live session becomes owed: its location's queue gets it. False: not there.
+
+    True also for one that is given up already: the answer to the first word may have been lost.
+    """
 
     session_id: str
     resource_id: str
