@@ -9,6 +9,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+import redis
 
 from sessionsweep.errors import OutcomeUnknownError, StoreError, StoreUnavailableError
 from sessionsweep.model.ids import new_session_id
@@ -92,6 +93,38 @@ async def test_a_lost_script_is_loaded_and_only_its_calls_are_sent_again(own_ser
         counts = [reply.record.request_count for reply in after[:5]]
         assert counts == [record.request_count + 1 for record in before if record]
         assert after[5] == {}
+    finally:
+        await store.close()
+
+
+async def test_a_user_that_may_not_load_scripts_is_told_so(own_server: Servers) -> None:
+    server = own_server()
+    with redis.Redis.from_url(server.url) as admin:
+        admin.execute_command("ACL", "SETUSER", "poor", "on", ">pw", "~*", "&*", "+@all", "-script")  # type: ignore[no-untyped-call]
+        store = AsyncRedisStore(server.url.replace(f":{server.password}@", "poor:pw@"))
+        try:
+            async with asyncio.timeout(20):
+                with pytest.raises(StoreUnavailableError, match="NOPERM"):
+                    await store.execute(op.PeekSession(new_session_id("00")))
+                assert await store.execute(op.Meta()) == {}, "the connection serves others"
+            evals = admin.info("commandstats")["cmdstat_evalsha"]["calls"]
+            assert evals == 1, "what can't be loaded isn't sent again"
+            admin.execute_command("ACL", "SETUSER", "poor", "+script")  # type: ignore[no-untyped-call]
+            assert (await store.execute(op.PeekSession(new_session_id("00")))).record is None
+        finally:
+            await store.close()
+
+
+async def test_a_script_that_is_lost_while_it_is_loaded_is_sent_once_more_only(own_server: Servers) -> None:
+    server = own_server()
+    store = AsyncRedisStore(server.url)
+    try:
+        store._sha = lambda name: "0" * 40  # type: ignore[method-assign]  # no script will ever have it
+        async with asyncio.timeout(20):
+            with pytest.raises(StoreUnavailableError, match="NOSCRIPT"):
+                await store.execute(op.PeekSession(new_session_id("00")))
+        with redis.Redis.from_url(server.url) as admin:
+            assert admin.info("commandstats")["cmdstat_evalsha"]["calls"] == 2
     finally:
         await store.close()
 

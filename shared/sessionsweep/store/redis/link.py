@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from typing import Any
 
 import hiredis
@@ -30,7 +31,7 @@ _MORE = object()
 class Call:
     """One command on its way: its bytes, whom to answer, and what to do when the answer is lost."""
 
-    __slots__ = ("answer", "deadline", "packed", "repeatable", "script", "sent")
+    __slots__ = ("answer", "deadline", "loaded", "packed", "repeatable", "script", "sent")
 
     def __init__(
         self, packed: bytes, answer: asyncio.Future[Any], script: str, repeatable: bool, deadline: float
@@ -40,6 +41,7 @@ class Call:
         self.script = script
         self.repeatable = repeatable
         self.deadline = deadline
+        self.loaded = False  # its script was, because the server didn't have it
         self.sent = 0
 
     def fail(self, error: StoreError) -> None:
@@ -176,13 +178,22 @@ class Link:
 
     def refused(self, call: Call, reply: hiredis.ReplyError) -> None:
         """The server answered a call with an error."""
-        if call.script and replies.is_no_script(reply):
-            # nothing was done: the script is loaded and this call alone is sent again
+        if call.script and not call.loaded and replies.is_no_script(reply):
+            # nothing was done: the script is loaded and this call alone is sent again, once
+            call.loaded = True
             text = scripts.load(call.script, self._test_clock).text
-            self.call(pack(("SCRIPT", "LOAD", text)), "", True).add_done_callback(_ignore)
-            self._waiting.append(call)
+            self.call(pack(("SCRIPT", "LOAD", text)), "", True).add_done_callback(partial(self._loaded, call))
         else:
             call.fail(replies.refused(reply))
+
+    def _loaded(self, call: Call, load: asyncio.Future[Any]) -> None:
+        """The server answered SCRIPT LOAD; if it refused that, this says more than NOSCRIPT does."""
+        error = load.exception() or (replies.closed() if self._closed else None)
+        if isinstance(error, StoreError):
+            call.fail(error)
+        else:
+            self._waiting.append(call)
+            self._flush()
 
     def lost(self, error: Exception) -> None:
         """The connection is gone."""
@@ -223,8 +234,3 @@ class Link:
             for call in self._waiting:
                 call.fail(replies.unreachable(error))
             self._waiting.clear()
-
-
-def _ignore(answer: asyncio.Future[Any]) -> None:
-    if not answer.cancelled():
-        answer.exception()
