@@ -1,4 +1,4 @@
-"""The client's address, read from the connection and from what listed proxies added (ASVS 4.1.3, 15.3.4)."""
+"""The client's address and scheme, read from the connection and from what listed proxies added (ASVS 4.1.3, 15.3.4)."""
 
 from __future__ import annotations
 
@@ -34,6 +34,24 @@ def client_address(peer: str | None, forwarded_for: str, trusted: Sequence[Netwo
             break  # a listed proxy wrote `unknown`: its own address is the last that is known
         address = before
     return None if not peer and address is UNIX_SOCKET_PEER else str(address)
+
+
+def client_scheme(
+    scheme: str, peer: str | None, forwarded_for: str, forwarded_proto: str, trusted: Sequence[Network] | None
+) -> str:
+    """The scheme by which the client came: the connection's, or what the listed proxies say (`http`, `https`).
+
+    `scheme` is the connection's own, `forwarded_proto` all X-Forwarded-Proto fields joined with commas; the rest as for
+    `client_address`. A proxy either appends to the field or writes it anew, so entries count from the right, one for
+    each listed proxy, and the last one left stands for all proxies before it.
+    """
+    address = _parse(peer) if peer else UNIX_SOCKET_PEER
+    said = [entry.strip().lower() for entry in forwarded_proto.split(",") if entry.strip()]
+    hops = [entry for entry in forwarded_for.split(",") if entry.strip()]
+    while address is not None and said and _listed(address, trusted or ()):
+        scheme = said.pop()
+        address = _parse(hops.pop()) if hops else None
+    return scheme
 
 
 def _listed(address: Address, trusted: Sequence[Network]) -> bool:
