@@ -1,4 +1,4 @@
-"""Server-sent events as text: an event, the comment that keeps a connection open, the last event of an ended session."""
+"""Server-sent events as text: an event, the comment that keeps a connection open, the end of a session."""
 
 from __future__ import annotations
 

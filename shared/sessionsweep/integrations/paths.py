@@ -1,41 +1,50 @@
-"""Which requests don't count as activity: by a pattern of their path, or by a mark on what answers them."""
+"""Requests that don't count as activity (polling, health): named by patterns of paths, or by a mark on the view."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from fnmatch import translate
 from typing import Any, TypeVar
 
-from sessionsweep.errors import ConfigurationError
-
-#: Copied by `functools.wraps`, so that a mark survives decorators that stand above it.
-_MARK = "_sessionsweep_no_activity"
 V = TypeVar("V")
+_MARK = "__sessionsweep_no_activity__"
+_marked = False
+
+
+class PathPatterns:
+    """Paths as in a shell: `*` stands for any text, slashes too, `?` for one character; `/poll/*` isn't `/poll`."""
+
+    def __init__(self, patterns: Iterable[str] = ()) -> None:
+        if isinstance(patterns, str):
+            raise TypeError(f"give a list of patterns, such as [{patterns!r}]")
+        self._patterns = tuple(patterns)
+        self._match = re.compile("|".join(map(translate, self._patterns)) if self._patterns else r"\b\B").match
+
+    def __contains__(self, path: str) -> bool:
+        return self._match(path) is not None
+
+    def __repr__(self) -> str:
+        return f"PathPatterns({list(self._patterns)!r})"
 
 
 def no_activity(view: V) -> V:
-    """Marks a view (a function, a coroutine function, a class): requests to it see the session and don't renew it."""
+    """Decorates a view whose requests read the session without renewing it; stands below the framework's own `@route`."""
+    global _marked
     setattr(view, _MARK, True)
+    _marked = True
     return view
 
 
-def is_marked(view: Any) -> bool:
-    """Whether `no_activity` stands on a view, or on the class behind it (`as_view` of Flask and Django)."""
-    return bool(getattr(view, _MARK, False) or getattr(getattr(view, "view_class", None), _MARK, False))
+def is_no_activity(view: Any) -> bool:
+    """Whether a view, or what it wraps, was decorated so."""
+    while view is not None:
+        if getattr(view, _MARK, False):
+            return True
+        view = getattr(view, "__wrapped__", None) or getattr(view, "func", None)
+    return False
 
 
-def path_matcher(patterns: str | Iterable[str], variable: str) -> Callable[[str], bool]:
-    """Whether a path matches one of some shell patterns: `/healthz`, `/poll/*` (`*` is any text, slashes too).
-
-    Raises:
-        ConfigurationError: a pattern could match no path; names `variable`.
-    """
-    listed = [patterns] if isinstance(patterns, str) else list(patterns)
-    for pattern in listed:
-        if not isinstance(pattern, str) or not pattern.startswith(("/", "*")):
-            raise ConfigurationError(f"{variable}: {pattern!r} matches no path; begin it with / (like '/poll/*')")
-    if not listed:
-        return lambda path: False
-    found = re.compile("|".join(map(translate, listed)))
-    return lambda path: found.match(path) is not None
+def any_marked() -> bool:
+    """Whether any view of this process was decorated: where none is, nobody needs to look for them."""
+    return _marked

@@ -1,19 +1,19 @@
-"""How long a session lasts, told to its client: a response header, and the JSON of the time-left endpoint."""
+"""How a page learns how long its session lasts, without renewing it: one header, one JSON body, two paths."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-#: The usual name of the header; it is sent only where an app asks for it.
-HEADER = "X-Session-Time-Left"
+HEADER = "Session-Time-Left"  # whole seconds, rounded down
+TIME_LEFT_PATH = "/sessionsweep/time-left"  # GET: never renews
+EXTEND_PATH = "/sessionsweep/extend"  # POST: counts as activity
 
 
 def header_value(seconds: float) -> str:
-    """Whole seconds, rounded down: a client that trusts it is never late."""
-    return str(max(0, math.floor(seconds)))
+    """The header's value; 0 when the session is due."""
+    return str(int(seconds))
 
 
 def body(seconds: float | None) -> dict[str, Any]:
-    """What the endpoint answers; None: there is no session."""
-    return {"seconds": None if seconds is None else round(max(0.0, seconds), 3)}
+    """What both paths answer: `{"seconds": 812.4}`, or null where there is no session."""
+    return {"seconds": None if seconds is None else round(seconds, 3)}
