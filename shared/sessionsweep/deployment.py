@@ -30,6 +30,7 @@ class Core:
 
     settings: Settings
     mounts: Mounts = field(init=False)
+    background: bool = True  # whether an in-process sweeper may run by itself; a test calls each pass
     before_close: list[Callable[[], object]] = field(init=False, default_factory=list)  # what to stop first
 
     def __post_init__(self) -> None:

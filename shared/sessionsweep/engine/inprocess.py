@@ -46,7 +46,7 @@ class InProcessSweeper:
 
     def ensure(self) -> None:
         """Starts the thread in this process if it doesn't run here: threads don't survive a fork."""
-        if self._pid == os.getpid():
+        if self._pid == os.getpid() or not self._core.background:
             return
         with self._lock:
             if self._pid == os.getpid() or self._stop.is_set():

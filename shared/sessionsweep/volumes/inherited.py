@@ -27,6 +27,13 @@ def register(holder: Lettable) -> None:
     _held.add(holder)
 
 
+def abandon(kind: type) -> None:
+    """Have all holders of that kind let go now, as their process's death would: for tests of crashes."""
+    for holder in [holder for holder in _held if isinstance(holder, kind)]:
+        holder.let_go()
+        _held.discard(holder)
+
+
 def _in_child() -> None:
     for holder in list(_held):
         holder.let_go()

@@ -1,0 +1,136 @@
+"""What users test their own apps with: it must pass for good apps, fail for leaky ones, and never itself get stuck."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sessionsweep import InvalidTokenError, Session
+from sessionsweep.store import operations as op
+from sessionsweep.testing import CrashedError, Deployment
+
+pytest_plugins = ["sessionsweep.testing.fixtures"]
+
+Make = Callable[..., Deployment]
+
+
+@pytest.fixture(params=["memory", "redis"])
+def make(request: pytest.FixtureRequest, tmp_path: Path, namespace: str) -> Iterator[Make]:
+    """Deployments of both kinds."""
+    url = None if request.param == "memory" else request.getfixturevalue("redis_url")
+    made: list[Deployment] = []
+
+    def one(**settings: object) -> Deployment:
+        made.append(Deployment(tmp_path, redis_url=url, namespace=namespace, **settings))
+        return made[-1]
+
+    yield one
+    for deployment in made:
+        deployment.close()
+
+
+def upload(session: Session) -> None:
+    """An app's request."""
+    with session.new_file("upload", ".txt") as f:
+        f.write(b"hello")
+    session.data["last"] = f.id
+    session.save()
+
+
+def test_the_fixture(deployment: Deployment) -> None:
+    session, token = deployment.sessions.create()
+    upload(session)
+    assert len(deployment.files()) == 1
+    deployment.advance("14m59s")
+    deployment.run_passes()
+    assert deployment.sessions.open(token).data["last"]
+    deployment.advance("15m")
+    with pytest.raises(InvalidTokenError):
+        deployment.sessions.open(token)
+    deployment.assert_nothing_left_behind()
+    assert deployment.files() == []
+
+
+def test_an_app_that_dies_anywhere_leaves_nothing_behind(make: Make) -> None:
+    deployment = make()
+    session, token = deployment.sessions.create()
+    where = []
+    for crash in deployment.crashes():
+        with crash:
+            upload(deployment.sessions.open(token))
+        where.append(crash.where)
+    assert where[-1] == ""
+    assert {"before OpenSession", "after Register", "before Commit", "after Commit", "after SaveData"} <= set(where)
+    assert deployment.sessions.get(session.id) is not None, "what lived goes on"
+    deployment.assert_nothing_left_behind()
+
+
+def test_asynchronous_code_dies_the_same_way(make: Make) -> None:
+    deployment = make()
+
+    async def scenario() -> list[str]:
+        sessions, where = deployment.async_sessions, []
+        _, token = await sessions.create()
+        for crash in deployment.crashes():
+            with crash:
+                session = await sessions.open(token)
+                async with session.new_file("upload") as f:
+                    await f.write(b"hello")
+            where.append(crash.where)
+        await sessions.store.close()
+        return where
+
+    where = asyncio.run(scenario())
+    assert {"before OpenSession", "after Register", "before Commit"} <= set(where)
+    deployment.assert_nothing_left_behind()
+
+
+def test_an_app_that_catches_everything_is_dead_all_the_same(deployment: Deployment) -> None:
+    session, _ = deployment.sessions.create()
+    after = []
+    with next(deployment.crashes()) as crash:
+        try:
+            upload(session)
+        except BaseException:
+            session.end()  # the dead say nothing
+            after.append("never reached")
+    assert crash.happened
+    assert after == []
+    assert deployment.sessions.get(session.id) is not None
+    with next(deployment.crashes()), pytest.raises(CrashedError):
+        deployment.sessions.get(session.id)
+
+
+def test_what_is_left_is_named(make: Make) -> None:
+    deployment = make()
+    session, _ = deployment.sessions.create()
+    upload(session)
+    (path,) = deployment.files()
+    held = path.open("rb")  # somebody reads it for ever
+    import fcntl
+
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with pytest.raises(AssertionError, match=path.name):
+        deployment.assert_nothing_left_behind()
+    held.close()
+    deployment.assert_nothing_left_behind()
+
+
+def test_an_error_of_the_test_s_own_is_not_swallowed(deployment: Deployment) -> None:
+    for crash in deployment.crashes():
+        with pytest.raises(ZeroDivisionError), crash:
+            _ = 1 / 0
+        break
+
+
+def test_every_operation_dies_before_and_after_itself(deployment: Deployment) -> None:
+    session, _ = deployment.sessions.create()
+    seen = []
+    for crash in deployment.crashes():
+        with crash:
+            deployment.sessions.store.execute(op.PeekSession(session.id))
+        seen.append(crash.where)
+    assert seen == ["before PeekSession", "after PeekSession", ""]
