@@ -6,7 +6,9 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Callable
+import socketserver
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import redis
@@ -15,6 +17,7 @@ from sessionsweep.errors import OutcomeUnknownError, StoreError, StoreUnavailabl
 from sessionsweep.model.ids import new_session_id
 from sessionsweep.store import operations as op
 from sessionsweep.store.redis.aio import AsyncRedisStore
+from sessionsweep.store.redis.sync import RedisStore
 from sessionsweep_workers.devstack.server import EmbeddedServer
 
 MAC = b"m" * 16
@@ -36,6 +39,26 @@ async def store(redis_url: str, namespace: str) -> AsyncIterator[AsyncRedisStore
     store = AsyncRedisStore(redis_url, namespace)
     yield store
     await store.close()
+
+
+class NotRedis(socketserver.BaseRequestHandler):
+    """A web server stands where the server should."""
+
+    def handle(self) -> None:
+        while self.request.recv(4096):
+            self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+@pytest.fixture
+def not_redis() -> Iterator[str]:
+    """The URL of a web server."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), NotRedis) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"redis://127.0.0.1:{server.server_address[1]}/0"
+        server.shutdown()
+        thread.join()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -182,3 +205,33 @@ async def test_closing_tells_those_who_wait(own_server: Servers) -> None:
     finally:
         os.kill(pid, signal.SIGCONT)
     assert all(isinstance(outcome, StoreError) for outcome in outcomes)
+
+
+async def test_what_is_no_redis_can_t_be_reached_however_often_it_is_tried(not_redis: str) -> None:
+    store = AsyncRedisStore(not_redis)
+    try:
+        async with asyncio.timeout(20):
+            for _ in range(3):
+                with pytest.raises(StoreUnavailableError, match="can't be reached"):
+                    await store.execute(op.Meta())
+            (answer,) = await store.execute_many([op.Meta()])
+            assert isinstance(answer, StoreUnavailableError)
+            nudges = store.nudges(["v.a"], 0.01)
+            assert [await anext(nudges), await anext(nudges)] == ["", ""], "it is tried again"
+    finally:
+        await store.close()
+    assert [nudge async for nudge in nudges] == []
+
+
+def test_what_is_no_redis_can_t_be_reached_by_threads_either(not_redis: str) -> None:
+    store = RedisStore(not_redis)
+    try:
+        with pytest.raises(StoreUnavailableError, match="can't be reached"):
+            store.execute(op.Meta())
+        (answer,) = store.execute_many([op.Meta()])
+        assert isinstance(answer, StoreUnavailableError)
+        nudges = store.nudges(["v.a"], 0.01)
+        assert [next(nudges), next(nudges)] == ["", ""], "it is tried again"
+    finally:
+        store.close()
+    assert list(nudges) == []

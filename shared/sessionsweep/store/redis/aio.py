@@ -15,7 +15,7 @@ from sessionsweep.errors import StoreError, StoreUnavailableError
 from sessionsweep.store.keys import Keys
 from sessionsweep.store.operations import Operation
 from sessionsweep.store.redis import replies, scripts
-from sessionsweep.store.redis.link import BROKEN, Link
+from sessionsweep.store.redis.link import Link
 from sessionsweep.store.redis.sync import RedisStore
 from sessionsweep.store.redis.wire import WIRE
 
@@ -74,8 +74,8 @@ class AsyncRedisStore:
                     await pubsub.subscribe(*[self.keys.nudge(location) for location in locations])
                     while loop not in self._closed:
                         yield replies.location(await pubsub.get_message(timeout=poll))
-            except (*BROKEN, driver.ResponseError) as error:
-                if not isinstance(error, BROKEN) and not told:
+            except (driver.RedisError, OSError, EOFError) as error:
+                if isinstance(error, driver.ResponseError) and not told:
                     told = True
                     replies.warn_deaf(error)
                 await asyncio.sleep(min(poll, 1.0))

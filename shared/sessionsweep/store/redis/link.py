@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import hiredis
-from redis import exceptions as driver
 from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -22,7 +21,6 @@ from sessionsweep.errors import StoreError
 from sessionsweep.store.redis import replies, scripts
 from sessionsweep.store.redis.resp import pack
 
-BROKEN = (driver.ConnectionError, driver.TimeoutError, OSError, EOFError, asyncio.IncompleteReadError)
 #: So many calls go out at once, without waiting for the tick's end: the server works on them while the next are made.
 EARLY = 16
 _MORE = object()
@@ -155,24 +153,29 @@ class Link:
             if self._watchdog is None:
                 self._watchdog = self._loop.call_at(unanswered[0].deadline, self._watch)
 
+    async def _open(self) -> asyncio.StreamWriter:
+        connection = self._make(**self._kwargs)
+        async with asyncio.timeout(self._timeout):
+            await connection.connect()  # type: ignore[no-untyped-call]
+        reader, writer = connection._reader, connection._writer
+        if reader is None or writer is None:
+            raise ConnectionError("the connection closed while it was made")
+        connection._reader = connection._writer = None  # the link's from now on; else `__del__` warns about them
+        return writer
+
     async def _connect(self) -> None:
         try:
-            connection = self._make(**self._kwargs)
-            async with asyncio.timeout(self._timeout):
-                await connection.connect()  # type: ignore[no-untyped-call]
-            reader, writer = connection._reader, connection._writer
-            if reader is None or writer is None:
-                raise ConnectionError("the connection closed while it was made")
-            connection._reader = connection._writer = None  # the link's from now on; else `__del__` warns about them
-        except (*BROKEN, driver.ResponseError, TimeoutError) as error:
-            self._connecting = None
+            writer = await self._open()
+        except Exception as error:  # whatever it is: nobody may wait for ever
             waiting, self._waiting = self._waiting, deque()
             for call in waiting:
                 # sent before and sent again in vain: its outcome is unknown, not "nothing was done"
                 call.fail(replies.cut(error) if call.sent else replies.unreachable(error))
             return
+        finally:
+            self._connecting = None
         self._unanswered = deque()
-        self._writer, self._stream, self._connecting = writer, Stream(self, self._unanswered), None
+        self._writer, self._stream = writer, Stream(self, self._unanswered)
         writer.transport.set_protocol(self._stream)  # replies reach their calls without a reader's task in between
         self._flush()
 

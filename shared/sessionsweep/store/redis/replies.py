@@ -25,7 +25,7 @@ def refused(error: Exception) -> StoreError:
 
 def unreachable(error: Exception) -> StoreUnavailableError:
     """Nothing was sent."""
-    return StoreUnavailableError(f"the store can't be reached: {error}")
+    return StoreUnavailableError(f"the store can't be reached: {str(error) or type(error).__name__}")
 
 
 def closed() -> StoreUnavailableError:

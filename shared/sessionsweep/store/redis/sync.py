@@ -19,7 +19,8 @@ from sessionsweep.store.redis.resp import pack
 from sessionsweep.store.redis.wire import WIRE
 
 R = TypeVar("R")
-_BROKEN = (driver.ConnectionError, driver.TimeoutError, OSError, hiredis.ProtocolError)
+#: The driver's whole root, for what answers may be no Redis (InvalidResponse).
+_BROKEN = (driver.RedisError, OSError, hiredis.ProtocolError)
 
 
 class RedisStore:
@@ -68,8 +69,8 @@ class RedisStore:
                     pubsub.subscribe(*[self.keys.nudge(location) for location in locations])
                     while not self._connections.closed:
                         yield replies.location(pubsub.get_message(timeout=poll))
-            except (*_BROKEN, driver.ResponseError) as error:
-                if not isinstance(error, _BROKEN) and not told:
+            except _BROKEN as error:
+                if isinstance(error, driver.ResponseError) and not told:
                     told = True
                     replies.warn_deaf(error)
                 time.sleep(min(poll, 1.0))
@@ -107,10 +108,10 @@ class RedisStore:
         for last in (False, True):
             try:
                 channel = self._connections.take()
-            except _BROKEN as error:
-                raise replies.unreachable(error) from error
             except driver.ResponseError as error:  # wrong password, loading its data
                 raise replies.refused(error) from error
+            except _BROKEN as error:
+                raise replies.unreachable(error) from error
             try:
                 channel.send(packed)
                 reply = channel.reply()
@@ -146,7 +147,7 @@ class RedisStore:
                 channel = self._connections.take()
             except StoreError as error:
                 return [error] * len(batch)
-            except (*_BROKEN, driver.ResponseError) as error:
+            except _BROKEN as error:
                 return [replies.unreachable(error)] * len(batch)
             try:
                 channel.send(b"".join(batch))
