@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -271,6 +272,30 @@ def test_partitions_of_a_larger_setting_are_held_too(make_node: Callable[..., No
     node.trust.watch_server()
     node.store.advance(60_000)  # the server's clock alone: a jump
     assert node.sweep.run_once().idle == 0, "nobody is ended for idleness, whatever partition it lives in"
+    assert node.holds()[IDLE].reason == "clock-jumped"
+
+
+@pytest.mark.parametrize("late", ["request", "reply", "meta"])
+def test_a_slow_answer_is_no_jump_of_the_servers_clock(node: Node, monkeypatch: pytest.MonkeyPatch, late: str) -> None:
+    really = node.store.execute
+    slow = op.Meta if late == "meta" else op.Facts
+
+    def execute(operation: op.Operation[Any]) -> Any:
+        if isinstance(operation, slow) and late != "reply":
+            node.advance(30)
+        answer = really(operation)
+        if isinstance(operation, slow) and late == "reply":
+            node.advance(30)
+        return answer
+
+    node.trust.watch_server()
+    with monkeypatch.context() as patch:
+        patch.setattr(node.store, "execute", execute)
+        node.trust.watch_server()
+    node.trust.watch_server()
+    assert not node.holds()
+    node.store.advance(-6_000)  # the server's clock alone, and backwards
+    node.trust.watch_server()
     assert node.holds()[IDLE].reason == "clock-jumped"
 
 

@@ -42,7 +42,8 @@ class Trust:
         self._core = core
         self._store = store
         self._monotonic = monotonic
-        self._last: tuple[str, int, float] | None = None  # run id, server's ms, our monotonic clock
+        # run id, server's ms, our monotonic clock before it was asked and after it answered
+        self._last: tuple[str, int, float, float] | None = None
 
     def permit(self, volume: Volume) -> Permit:
         """Allows destruction on a volume, or says why not.
@@ -116,7 +117,9 @@ class Trust:
 
     def watch_server(self) -> op.ServerFacts:
         """Notes a restarted server or a jumping clock: idle ends and orphan destruction stop for HOLD."""
+        before = self._monotonic()
         facts = self._store.execute(op.Facts())
+        after = self._monotonic()
         meta = self._store.execute(op.Meta())
         if meta.get("run_id") != facts.run_id:
             self._store.execute(op.SetMeta({"run_id": facts.run_id, "run_since": str(facts.now)}))
@@ -124,12 +127,14 @@ class Trust:
                 self._hold_idle(
                     "restarted", "the server restarted or failed over and may have forgotten touches", facts
                 )
-        last, clock = self._last, self._monotonic()
-        self._last = (facts.run_id, facts.now, clock)
+        last = self._last
         if last is not None and last[0] == facts.run_id:
-            jump = (facts.now - last[1]) - (clock - last[2]) * 1000
+            passed = facts.now - last[1]
+            # both answers may have been slow: what may have passed here at least and at most is no jump
+            jump = passed - min(max(passed, (before - last[3]) * 1000), (after - last[2]) * 1000)
             if abs(jump) > CLOCK_JUMP:
                 self._hold_idle("clock-jumped", f"the server's clock moved by {jump / 1000:.1f} s on its own", facts)
+        self._last = (facts.run_id, facts.now, before, after)
         return facts
 
     def idle_held(self, now: int) -> bool:
