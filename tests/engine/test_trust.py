@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from sessionsweep import VolumeUntrustedError
+from sessionsweep import StoreUnavailableError, VolumeUntrustedError
+from sessionsweep.engine.trust import Trust
 from sessionsweep.model.holds import ALL, IDLE
 from sessionsweep.store import operations as op
 from sessionsweep_workers.devstack.server import EmbeddedServer
@@ -295,6 +296,47 @@ def test_a_slow_answer_is_no_jump_of_the_servers_clock(node: Node, monkeypatch: 
     node.trust.watch_server()
     assert not node.holds()
     node.store.advance(-6_000)  # the server's clock alone, and backwards
+    node.trust.watch_server()
+    assert node.holds()[IDLE].reason == "clock-jumped"
+
+
+@pytest.mark.parametrize("step", [op.HoldIdle, op.TablePut, op.SetMeta])
+def test_a_worker_that_dies_while_it_notes_a_restart_leaves_the_hold_to_the_next(
+    make_node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch, step: type[op.Operation[Any]]
+) -> None:
+    node = make_node()
+    node.trust.watch_server()
+    node.store.execute(op.SetMeta({"run_id": "of the run before"}))
+    really = node.store.execute
+
+    def execute(operation: op.Operation[Any]) -> Any:
+        if isinstance(operation, step):
+            raise SystemExit
+        return really(operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.store, "execute", execute)
+        with pytest.raises(SystemExit):
+            Trust(node.core, node.store).watch_server()
+    facts = Trust(node.core, node.store).watch_server()
+    assert node.holds()[IDLE].reason == "restarted"
+    assert node.store.execute(op.Meta())["run_id"] == facts.run_id
+
+
+def test_a_jump_that_could_not_be_noted_is_noted_by_the_next_look(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.trust.watch_server()
+    node.store.advance(60_000)
+    really = node.store.execute
+
+    def execute(operation: op.Operation[Any]) -> Any:
+        if isinstance(operation, op.HoldIdle):
+            raise StoreUnavailableError("cut")
+        return really(operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.store, "execute", execute)
+        with pytest.raises(StoreUnavailableError):
+            node.trust.watch_server()
     node.trust.watch_server()
     assert node.holds()[IDLE].reason == "clock-jumped"
 

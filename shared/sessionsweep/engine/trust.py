@@ -122,11 +122,12 @@ class Trust:
         after = self._monotonic()
         meta = self._store.execute(op.Meta())
         if meta.get("run_id") != facts.run_id:
-            self._store.execute(op.SetMeta({"run_id": facts.run_id, "run_since": str(facts.now)}))
+            # the hold comes first: were it noted first and this process died, nobody would hold
             if "run_id" in meta:
                 self._hold_idle(
                     "restarted", "the server restarted or failed over and may have forgotten touches", facts
                 )
+            self._store.execute(op.SetMeta({"run_id": facts.run_id, "run_since": str(facts.now)}))
         last = self._last
         if last is not None and last[0] == facts.run_id:
             passed = facts.now - last[1]
