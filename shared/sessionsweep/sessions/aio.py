@@ -45,8 +45,8 @@ class AsyncSessions:
         self.core = Core(self.settings)
         self.store = store or make_async_store(self.settings, self.core)
         # a thread listens for streams, with a store of its own: a loop that is busy must not look like a dead process
-        self._blocking = self.store.blocking()
-        self.streams = Streams(self.core, self._blocking)
+        self.blocking = self.store.blocking()
+        self.streams = Streams(self.core, self.blocking)
 
     @classmethod
     def from_env(cls) -> AsyncSessions:
@@ -109,7 +109,7 @@ class AsyncSessions:
         await asyncio.to_thread(self.core.close)
         if leave(self.core):
             await self.store.close()
-            await asyncio.to_thread(self._blocking.close)
+            await asyncio.to_thread(self.blocking.close)
 
     async def _run(self, flow: Flow[R]) -> R:
         return await run_async(flow, self.store)

@@ -1,0 +1,1 @@
+"""A WebSocket daemon without a web framework: every message keeps its session alive, silence ends it."""

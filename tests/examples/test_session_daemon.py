@@ -1,0 +1,115 @@
+"""The WebSocket daemon as a real process: messages keep a session alive, silence and an end elsewhere close it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from sessionsweep import Sessions, Settings
+from sessionsweep_workers.devstack.web import example_parent
+from support.nodes import KEY
+
+Start = Callable[..., str]
+
+
+@pytest.fixture
+def start(namespace: str, tmp_path: Path) -> Iterator[Start]:
+    """Starts a daemon and answers its address."""
+    started: list[subprocess.Popen[str]] = []
+
+    def one(**variables: str) -> str:
+        ours = {k: v for k, v in os.environ.items() if not k.startswith(("SESSIONSWEEP_", "SESSION_"))}
+        ours |= {"PORT": "0", "SESSIONSWEEP_NAMESPACE": namespace, "SESSIONSWEEP_SECRET_KEY": KEY, **variables}
+        command = [sys.executable, "-u", "-m", "session_daemon.daemon"]
+        with (tmp_path / f"daemon{len(started)}.log").open("w") as log:
+            process = subprocess.Popen(
+                command, cwd=example_parent(), env=ours, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        started.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("ready on port "), (tmp_path / f"daemon{len(started) - 1}.log").read_text()
+        return f"ws://127.0.0.1:{line.split()[-1]}"
+
+    yield one
+    for process in started:
+        process.terminate()
+        assert process.wait(20) == 0, "it stops in order"
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+async def say(connection: ClientConnection, **message: Any) -> dict[str, Any]:
+    await connection.send(json.dumps(message))
+    answer: dict[str, Any] = json.loads(await asyncio.wait_for(connection.recv(), 20))
+    return answer
+
+
+async def closing(connection: ClientConnection) -> tuple[int, str]:
+    """Code and reason with which the daemon closes it."""
+
+    async def drain() -> None:
+        while True:
+            await asyncio.wait_for(connection.recv(), 30)
+
+    with pytest.raises(ConnectionClosed) as closed:
+        await drain()
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.code, closed.value.rcvd.reason
+
+
+async def test_silence_ends_a_session_and_messages_keep_one(start: Start) -> None:
+    url = start(SESSION_TIMEOUT_SECS="1.5", SESSION_CLEANUP_INTERVAL="0.2")
+    async with connect(url) as silent, connect(url) as busy:
+        assert await say(silent, session_id="silent") == {"op": "welcome", "session_id": "silent"}
+        await say(busy, session_id="busy")
+        assert (await say(busy, op="list"))["ids"] == ["busy", "silent"]
+        over = asyncio.create_task(closing(silent))
+        while not over.done():  # its messages are its activity
+            assert (await say(busy, op="echo"))["op"] == "echo"
+            await asyncio.wait([over], timeout=0.1)
+        assert over.result() == (4401, "session over: idle")
+        assert (await say(busy, op="list"))["ids"] == ["busy"]
+
+
+async def test_two_daemons_share_their_sessions_and_close_each_other_s_connections(
+    start: Start, redis_url: str, namespace: str
+) -> None:
+    one, other = (start(SESSIONSWEEP_REDIS_URL=redis_url) for _ in range(2))
+    async with connect(one) as first, connect(other) as second:
+        await say(first, session_id="a")
+        await say(second, session_id="b")
+        assert (await say(first, op="list"))["ids"] == ["a", "b"]
+        sessions = Sessions(Settings(redis_url=redis_url, namespace=namespace, secret_key=KEY))
+        assert await asyncio.to_thread(sessions.end, key="a", reason="logout")
+        assert await closing(first) == (4401, "session over: logout")
+        assert (await say(second, op="list"))["ids"] == ["b"]
+        sessions.close()
+
+
+async def test_one_more_than_allowed_is_refused_and_who_left_may_come_back(start: Start) -> None:
+    url = start(SESSION_MAX_CONCURRENT="1")
+    async with connect(url) as first:
+        await say(first, session_id="one")
+        async with connect(url) as second:
+            await second.send(json.dumps({"session_id": "two"}))
+            assert await closing(second) == (1013, "MAX_SESSIONS reached")
+    async with connect(url) as again:
+        assert (await say(again, session_id="one"))["op"] == "welcome"
+
+
+@pytest.mark.parametrize("words", ["no json", "[]", "{}", '{"session_id": ""}'])
+async def test_what_is_no_hello_is_refused(start: Start, words: str) -> None:
+    async with connect(start()) as connection:
+        await connection.send(words)
+        assert (await closing(connection))[0] == 1007
