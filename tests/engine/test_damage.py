@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
+from sessionsweep.engine.trust import Permit
 from sessionsweep.errors import HeldError
 from sessionsweep.model.holds import ALL, IDLE, Hold
 from sessionsweep.operator import holds
@@ -117,6 +119,79 @@ def test_a_damaged_cursor_begins_the_walk_anew(
     node.session_with_file()
     damage("scans", node.core.mounts.here()[0].id, row)
     assert node.orphans.run_once().files == 1
+
+
+@pytest.mark.parametrize("cursor", ["a//b", "a/b/c/d", "\u00e9", 5, None, ["a"]])
+def test_a_cursor_that_is_none_begins_the_walk_anew_and_proves_nothing(
+    make_node: Callable[..., Node], tmp_path: Path, cursor: object
+) -> None:
+    node = make_node(volumes=f"one={tmp_path}/one,two={tmp_path}/two")
+    session, _, path = node.session_with_file()
+    node.write(session, volume="two")
+    for key in ("session", "resources"):
+        node.store._send(["DEL", getattr(node.store.keys, key)(session.id)], "", False)
+    assert node.orphans.run_once().files == 2
+    node.advance(2)
+    volume = node.core.mounts.here()[0].id
+    row = json.loads(node.store.execute(op.Table("scans"))[volume])
+    node.store.execute(op.TablePut("scans", volume, json.dumps(row | {"cursor": cursor})))
+    result = node.orphans.run_once()
+    assert (result.files, result.destroyed) == (2, 1), "only what a whole walk was held against the cap before"
+    assert path.exists()
+    assert node.orphans.run_once().destroyed == 1, "the next walk goes on as ever"
+
+
+def test_a_scan_whose_flags_are_none_has_proved_nothing(node: Node) -> None:
+    session, _, path = node.session_with_file()
+    for key in ("session", "resources"):
+        node.store._send(["DEL", getattr(node.store.keys, key)(session.id)], "", False)
+    node.orphans.run_once()
+    node.advance(2)
+    volume = node.core.mounts.here()[0].id
+    row = json.loads(node.store.execute(op.Table("scans"))[volume])
+    node.store.execute(op.TablePut("scans", volume, json.dumps(row | {"checked": "false"})))
+    assert node.orphans.run_once().destroyed == 0
+    assert path.exists()
+
+
+def test_a_disk_that_goes_away_in_a_walk_stops_that_volume_alone(
+    make_node: Callable[..., Node], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(volumes=f"one={tmp_path}/one,two={tmp_path}/two")
+    session, _, _ = node.session_with_file()
+    node.write(session, volume="two")
+    really = node.store.execute
+
+    def execute(operation: op.Operation[Any]) -> Any:
+        if operation == op.Table("scans") and (tmp_path / "one").exists():
+            (tmp_path / "one").rename(tmp_path / "elsewhere")
+        return really(operation)
+
+    monkeypatch.setattr(node.store, "execute", execute)
+    result = node.orphans.run_once()
+    assert result.files == 1, "the walk of the other goes on"
+    assert len(result.held) == 1
+
+
+def test_a_disk_that_goes_away_in_a_lease_stops_that_volume_alone(
+    make_node: Callable[..., Node], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(volumes=f"one={tmp_path}/one,two={tmp_path}/two")
+    session, _, _ = node.session_with_file()
+    _, on_two = node.write(session, volume="two")
+    session.end()
+    really = node.trust.still
+
+    def still(permit: Permit) -> bool:
+        answer = really(permit)
+        if (tmp_path / "one").exists():
+            (tmp_path / "one").rename(tmp_path / "elsewhere")
+        return answer
+
+    monkeypatch.setattr(node.trust, "still", still)
+    result = node.reclaim.run_once()
+    assert (result.deleted, len(result.held)) == (1, 1)
+    assert not on_two.exists()
 
 
 @pytest.mark.parametrize("entry", [b"garbage", b"", b"user\0", b"user\0x\0\xff\0", b"user\0x\0a\0b\0", b"x" * 70_000])

@@ -13,7 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from sessionsweep.deployment import Core
 from sessionsweep.engine.missing import close_missing
@@ -22,7 +22,7 @@ from sessionsweep.engine.results import OrphanResult
 from sessionsweep.engine.server import eviction_problem
 from sessionsweep.engine.sightings import Sightings
 from sessionsweep.engine.trust import Permit, Trust
-from sessionsweep.errors import HeldError, StoreError
+from sessionsweep.errors import HeldError, StoreError, VolumeError
 from sessionsweep.model.holds import volume_scope
 from sessionsweep.model.ids import partition_of
 from sessionsweep.model.resource import volume_location
@@ -56,6 +56,18 @@ class Scan:
         """How many candidates a healthy volume may have."""
         return max(CAP_FLOOR, self.files // CAP_SHARE)
 
+    @classmethod
+    def decode(cls, text: str) -> Scan:
+        """From the `scans` table.
+
+        Raises:
+            ValueError, TypeError: it is damaged, or a newer release's.
+        """
+        scan = cls(**json.loads(text))
+        if any(type(getattr(scan, field.name)) is not type(field.default) for field in fields(cls)):
+            raise TypeError(f"{text[:80]!r} is no scan")
+        return scan
+
 
 class Orphans:
     """One pass per volume that this node mounts; one worker at a time per volume."""
@@ -85,9 +97,9 @@ class Orphans:
                 continue  # another worker walks it
             try:
                 self._volume(volume, name, token, result, pace)
-            except HeldError as held:
+            except (HeldError, VolumeError, OSError) as problem:
                 result.held.append(volume_location(volume.id))
-                log.warning("the orphan pass on volume %s is held: %s", volume.name, held)
+                log.warning("the orphan pass on volume %s stops: %s", volume.name, problem)
             finally:
                 self._store.execute(op.DropLease(name, token))
         result.seconds = pace.seconds
@@ -102,7 +114,14 @@ class Orphans:
             raise HeldError(problem)  # asked of the server, not of the table: its row may have been dropped, too
         scan = self._load(volume, permit.run_id)
         while True:
-            page = volume.walk(scan.cursor or None, limit=PAGE, budget=5.0)
+            try:
+                page = volume.walk(scan.cursor or None, limit=PAGE, budget=5.0)
+            except VolumeError as problem:
+                if not scan.cursor:
+                    raise
+                log.warning("the walk of volume %s begins anew: %s", volume.name, problem)
+                scan = Scan(run_id=permit.run_id)
+                continue
             scan.files += len(page.found)
             result.files += len(page.found)
             result.strangers += page.strangers.total()
@@ -218,9 +237,9 @@ class Orphans:
     def _load(self, volume: Volume, run_id: str) -> Scan:
         row = self._store.execute(op.Table("scans")).get(volume.id)
         try:
-            scan = Scan(**json.loads(row)) if row else Scan()
+            scan = Scan.decode(row) if row else Scan()
         except (ValueError, TypeError):
-            scan = Scan()  # damaged, or a newer release's: this walk begins anew, and proves nothing before its end
+            scan = Scan()  # this walk begins anew, and proves nothing before its end
         if scan.run_id != run_id:
             scan = Scan(run_id=run_id)  # sightings of another server run prove nothing
         return scan

@@ -11,7 +11,7 @@ from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.engine.pace import Pace
 from sessionsweep.engine.results import ReclaimResult
 from sessionsweep.engine.trust import Permit, Trust
-from sessionsweep.errors import HeldError
+from sessionsweep.errors import HeldError, VolumeError
 from sessionsweep.model.resource import volume_location
 from sessionsweep.model.states import Outcome
 from sessionsweep.policy import back_off
@@ -55,12 +55,11 @@ class Reclaim:
             location = volume_location(volume.id)
             try:
                 permit = self._trust.permit(volume)
-            except HeldError as held:
+                for partition in everywhere:
+                    self._drain(partition, location, permit, now, result, pace)
+            except (HeldError, VolumeError, OSError) as problem:
                 result.held.append(location)
-                log.warning("reclaim at %s is held: %s", location, held)
-                continue
-            for partition in everywhere:
-                self._drain(partition, location, permit, now, result, pace)
+                log.warning("reclaim at %s stops: %s", location, problem)
         result.seconds = pace.seconds
         return result
 

@@ -43,7 +43,7 @@ class ReclaimResult(Result):
     dead: int = 0  # became dead letters
     bytes: int = 0
     would_delete: int = 0  # observe mode
-    held: list[str] = field(default_factory=list)  # locations where destruction is stopped
+    held: list[str] = field(default_factory=list)  # locations where destruction stopped: a hold, or a failing disk
     more: bool = False
     seconds: float = 0.0
     next_due: int = 0  # ms: when the earliest waiting entry is due; 0: nothing waits
