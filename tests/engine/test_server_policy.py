@@ -15,7 +15,7 @@ import redis
 from sessionsweep.engine.server import ServerWatch, eviction_problem, refuse_eviction
 from sessionsweep.errors import ConfigurationError, HeldError
 from sessionsweep.model.holds import SERVER
-from sessionsweep.operator import holds
+from sessionsweep.operator import holds, preview
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from sessionsweep_workers.devstack.server import EmbeddedServer
@@ -79,6 +79,20 @@ def test_a_change_while_it_runs_is_seen_by_the_next_heartbeat_and_taken_back_by_
     node.upkeep.beat_heart()
     assert SERVER not in node.holds()
     assert not node.orphans.run_once().held
+
+
+def test_a_dry_run_says_that_orphans_are_held_as_the_pass_is(
+    server: EmbeddedServer, make_node: Callable[..., Node], set_policy: Callable[[str], bool]
+) -> None:
+    node = make_node(url=server.url)
+    session, _, _ = node.session_with_file()
+    for key in ("session", "resources"):
+        node.store._send(["DEL", getattr(node.store.keys, key)(session.id)], "", False)
+    for policy in (*DROPS, *KEEPS):
+        set_policy(policy)
+        seen = preview.orphans(node.core, node.store)
+        assert (seen.destroy, seen.held) == (1, [SERVER] if policy in DROPS else [])
+        assert bool(node.orphans.run_once().held) == bool(seen.held)
 
 
 def test_cleaning_what_is_owed_goes_on(

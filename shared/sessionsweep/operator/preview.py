@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sessionsweep.deployment import Core, ms, partitions
+from sessionsweep.engine.server import eviction_problem
 from sessionsweep.errors import StoreError, VolumeError
-from sessionsweep.model.holds import ALL, IDLE, volume_scope
+from sessionsweep.model.holds import ALL, IDLE, SERVER, volume_scope
 from sessionsweep.model.session import SessionRecord
 from sessionsweep.model.states import EndReason
 from sessionsweep.operator import holds
@@ -148,12 +149,14 @@ def _reason_old(record: SessionRecord, now: int) -> str:
 def orphans(core: Core, store: Store) -> OrphanPreview:
     """The owner-less files on this node's volumes. Opens volumes that are made; makes none."""
     preview = OrphanPreview()
-    standing = {hold.scope for hold in run(holds.listed(), store)[0]}
+    standing = {hold.scope for hold in run(holds.listed(), store)[0]} - {SERVER}
+    if eviction_problem(store.execute(op.Facts())):  # as the pass does: asked of the server, not of the table
+        standing.add(SERVER)
     deployment = store.execute(op.Meta()).get("deployment")
     for spec in core.settings.volumes:
         try:
             volume = Volume.open(Path(spec.path), spec.name)
-            stops = [scope for scope in (ALL, IDLE, volume_scope(volume.id)) if scope in standing]
+            stops = [scope for scope in (ALL, IDLE, SERVER, volume_scope(volume.id)) if scope in standing]
             if volume.deployment_id != deployment and volume_scope(volume.id) not in stops:
                 stops.append(volume_scope(volume.id))
             preview.held.extend(scope for scope in stops if scope not in preview.held)
