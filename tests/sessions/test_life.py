@@ -139,6 +139,16 @@ def test_extend_sets_and_never_adds(node: Node) -> None:
     assert result.idle == 1, "a shortened session is found at its new time"
 
 
+@pytest.mark.parametrize("wrong", [{"idle": 0}, {"idle": -1}, {"max_duration": -5}])
+def test_a_timeout_that_can_not_be_is_refused(node: Node, wrong: dict[str, float]) -> None:
+    session, _ = node.sessions.create()
+    with pytest.raises(ValueError, match="seconds"):
+        session.extend(**wrong)
+    session.extend(max_duration=0)
+    assert session.expires_in == 10
+    assert node.sessions.get(session.id) is not None
+
+
 def test_logging_out_is_final_everywhere(make_node: Callable[..., Node]) -> None:
     a, b = make_node("a"), make_node("b")
     session, token = a.sessions.create(HOME)

@@ -172,6 +172,15 @@ def test_sightings_are_forgotten_after_their_time(store: Subject) -> None:
     assert sight(store, "a", age=0) == (False,)
 
 
+def test_each_sighting_is_forgotten_after_its_own_time_though_others_come(store: Subject) -> None:
+    """What was seen once, weeks ago, and now again was not "seen twice" by passes that follow each other."""
+    sight(store, "a", ttl=90_000)
+    for _ in range(3):
+        store.advance(40_000)
+        sight(store, "b", ttl=90_000)
+    assert sight(store, "a", "b", ttl=90_000) == (False, True)
+
+
 def test_a_buried_intent_is_owed(store: Subject) -> None:
     sid = store.create()
     intent = store.register(sid, intent_timeout=1)

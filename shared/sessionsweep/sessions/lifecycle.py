@@ -196,9 +196,11 @@ def rotate(core: Core, record: SessionRecord, user: str | None = None) -> Flow[t
 
 
 def extend(core: Core, session_id: str, idle: float | None, maximum: float | None) -> Flow[Found]:
-    """Counts as activity; sets (never adds to) the timeouts given, in seconds."""
+    """Counts as activity; sets (never adds to) the timeouts given, in seconds; `maximum` 0: none."""
     if idle is not None and idle <= 0:
         raise ValueError(f"idle={idle} must be over 0 seconds")
+    if maximum is not None and maximum < 0:
+        raise ValueError(f"max_duration={maximum} must be 0 (none) or more seconds")
     reply = yield from ask(
         op.ExtendSession(
             session_id, None if idle is None else ms(idle), None if maximum is None else ms(maximum), core.width

@@ -94,6 +94,8 @@ def sight(state: State, partition: Partition, operation: Sight, now: int) -> tup
         del partition.sightings[lapsed]
     key = (operation.volume, operation.run_id)
     seen = partition.sightings.get(key) or Sightings()
+    # what was sighted and never again confirmed (it found its owner, or went) makes room after a while
+    seen.first = {name: first for name, first in seen.first.items() if first > now - operation.ttl}
     for name in operation.forget:
         seen.first.pop(name, None)
     known: list[bool] = []
@@ -103,7 +105,7 @@ def sight(state: State, partition: Partition, operation: Sight, now: int) -> tup
         if first is None and len(seen.first) <= operation.cap:
             seen.first[name] = now
     if seen.first:
-        seen.expires = now + operation.ttl
+        seen.expires = max(seen.expires, now + operation.ttl)
         partition.sightings[key] = seen
     else:
         partition.sightings.pop(key, None)
