@@ -1,0 +1,325 @@
+"""Django's session backend: what a request's session does to the store, written once for sync and async."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
+from django.contrib.sessions.exceptions import SessionInterrupted
+
+from sessionsweep.deployment import Core
+from sessionsweep.engine.sweep import Sweep
+from sessionsweep.errors import ClientMismatchError, InvalidTokenError, LimitReachedError, StoreError
+from sessionsweep.integrations.django import data as stored
+from sessionsweep.integrations.django.ages import LONGEST, UNSENT, Ages, ages
+from sessionsweep.integrations.django.configured import current
+from sessionsweep.integrations.django.resources import Resources
+from sessionsweep.integrations.django.together import Together, drive, drive_async
+from sessionsweep.model.session import Client, SessionRecord, check_user, new_secret
+from sessionsweep.model.states import EndReason
+from sessionsweep.policy import fingerprint
+from sessionsweep.sessions import lifecycle, places
+from sessionsweep.sessions.aio import AsyncSession
+from sessionsweep.sessions.sync import Session
+from sessionsweep.store import operations as op
+from sessionsweep.store.flow import Flow, ask
+from sessionsweep.store.operations.base import Operation
+
+R = TypeVar("R")
+log = logging.getLogger(__name__)
+_NOBODY = Client()
+
+
+class SessionStore(SessionBase):  # type: ignore[misc]
+    """The session of one request. Its `session_key` is the token that the cookie holds: never log it, log `id`.
+
+    Loading neither makes a session nor renews one, saving renews. A save sends the top-level keys that changed; of two
+    requests that change the same key the later wins. What `django.contrib.auth` logs in is our session's user.
+    """
+
+    #: Who sends the request. Our middleware sets it; Django's doesn't tell a session.
+    client: Client = _NOBODY
+    _session_key: str | None
+
+    def __init__(self, session_key: str | None = None) -> None:
+        super().__init__(session_key)
+        self._record: SessionRecord | None = None  # as the store has it; None: not looked at, or there is none
+        self._now = 0  # ms, the store's time when it said so
+        self._heard = 0.0  # this process's time then
+        self._sent: Mapping[str, bytes] = {}  # the data as the store has it
+
+    @property
+    def id(self) -> str | None:
+        """The public id, safe in logs and URLs; None without a session."""
+        self._get_session()
+        return None if self._record is None else self._record.session_id
+
+    @property
+    def resources(self) -> Resources:
+        """The files that this session owns."""
+        return Resources(self)
+
+    def time_left(self) -> float | None:
+        """Seconds until the session is over if nothing saves it; asking doesn't. None: there is no session."""
+        session = self.owner()
+        return None if session is None else session.expires_in
+
+    # what Django asks of a backend
+
+    def load(self) -> dict[str, Any]:
+        """Its data; empty, and without its key, where the key opens none."""
+        return self._run(self._loading())
+
+    async def aload(self) -> dict[str, Any]:
+        """See load."""
+        return await self._arun(self._loading())
+
+    def save(self, must_create: bool = False) -> None:
+        """Sends what changed, and renews.
+
+        Raises:
+            UpdateError: the session has ended or has another token by now.
+            CreateError: `must_create`, and there is one.
+            LimitReachedError: of sessions, in all or of the user who logs in. TypeError, ValueError: the data.
+        """
+        self._run(self._saving(must_create))
+
+    async def asave(self, must_create: bool = False) -> None:
+        """See save."""
+        await self._arun(self._saving(must_create))
+
+    def create(self) -> None:
+        """A new session with the data at hand, under a new key."""
+        self._run(self._creating())
+
+    async def acreate(self) -> None:
+        """See create."""
+        await self._arun(self._creating())
+
+    def exists(self, session_key: str | None) -> bool:
+        """Whether this key opens a session; asking renews nothing."""
+        return self._run(self._opening(session_key)) is not None
+
+    async def aexists(self, session_key: str | None) -> bool:
+        """See exists."""
+        return await self._arun(self._opening(session_key)) is not None
+
+    def delete(self, session_key: str | None = None) -> None:
+        """Ends this session, or the one that a key opens: its files go at once."""
+        self._run(self._deleting(session_key))
+
+    async def adelete(self, session_key: str | None = None) -> None:
+        """See delete."""
+        await self._arun(self._deleting(session_key))
+
+    def cycle_key(self) -> None:
+        """A new key for the same session: data and files stay, the old key is dead at once (ASVS 7.2.4).
+
+        Raises:
+            SessionInterrupted: it has ended meanwhile (Django answers 400).
+        """
+        self._get_session()
+        self._run(self._cycling())
+
+    async def acycle_key(self) -> None:
+        """See cycle_key."""
+        await self._aget_session()
+        await self._arun(self._cycling())
+
+    @classmethod
+    def clear_expired(cls) -> None:
+        """One sweep: ends what is due. Their files are the workers' to delete."""
+        here = current().sessions
+        sweep = Sweep(here.core, here.store)
+        while sweep.run_once().more:
+            pass
+
+    @classmethod
+    async def aclear_expired(cls) -> None:
+        """See clear_expired."""
+        await asyncio.to_thread(cls.clear_expired)
+
+    # the library's own session, for `resources`
+
+    def owner(self, *, make: bool = False) -> Session | None:
+        """The library's session; None where there is none and none is to be made."""
+        self._get_session()
+        if make and self._record is None:
+            self._run(self._creating(UNSENT))
+        return None if self._record is None else Session(current().sessions, self._record, self._now)
+
+    async def aowner(self, *, make: bool = False) -> AsyncSession | None:
+        """See owner."""
+        await self._aget_session()
+        if make and self._record is None:
+            await self._arun(self._creating(UNSENT))
+        return None if self._record is None else AsyncSession(current().async_sessions, self._record, self._now)
+
+    # flows
+
+    def _opening(self, key: str | None) -> Flow[lifecycle.Found | None]:
+        """What a key opens. Never a touch: Django counts a save as activity, not a look."""
+        if not key:
+            return None
+        try:
+            return (yield from lifecycle.open_session(_core(), key, self.client, touch=False))
+        except InvalidTokenError:
+            return None
+        except ClientMismatchError as mismatch:
+            log.warning("%s", mismatch)
+            return None
+
+    def _loading(self) -> Flow[dict[str, Any]]:
+        found = yield from self._opening(self.session_key)
+        if found is None:
+            self._forget()
+            return {}
+        self._keep(found)
+        self._sent = found[0].data
+        try:
+            return stored.decoded(self.serializer(), self._sent)
+        except Exception:
+            # what a serializer raises is its own; Django's backends say and do just this
+            logging.getLogger("django.security.SuspiciousSession").warning("Session data corrupted")
+            return {}
+
+    def _saving(self, must_create: bool) -> Flow[None]:
+        if must_create and (self._record is not None or (yield from self._opening(self.session_key))):
+            raise CreateError
+        if must_create:
+            self._forget()
+        elif self._record is None and self.session_key is not None:
+            unseen = not hasattr(self, "_session_cache")
+            loaded = yield from self._loading()
+            if unseen:
+                self._session_cache = loaded
+            elif self._record is None:
+                raise UpdateError  # written without a look (`clear`), to a session that isn't there
+        if self._record is None:
+            yield from self._creating()
+            return
+        try:
+            yield from self._updating(self._record)
+        except InvalidTokenError:
+            raise UpdateError from None
+
+    def _updating(self, record: SessionRecord) -> Flow[None]:
+        data = self._get_session()
+        values = stored.encoded(self.serializer(), data)
+        changes = stored.changes(self.serializer(), self._sent, values)
+        user = _user(data)
+        if user is not None and user != record.user:
+            # Binding takes a new secret. Django has just given a new key for the log-in; only this one is sent.
+            found, token = yield from lifecycle.rotate(_core(), record, user)
+            record = self._keep(found)
+            self._session_key = token
+        lasts = self._ages(record)
+        extend = op.ExtendSession(record.session_id, lasts.idle, lasts.max, _core().width)
+        steps: list[Operation[op.Opened]] = [extend]
+        if changes:
+            steps.insert(0, op.SaveData(record.session_id, changes))
+        for reply in (yield from ask(Together(tuple(steps)))):
+            if isinstance(reply, StoreError):
+                raise reply
+            if reply.record is None or reply.record.mac != record.mac:
+                # Over; or a request beside this one got a new key, and the cookie that this one would set is dead.
+                raise UpdateError
+            self._keep((reply.record, reply.now))
+        self._sent = values
+
+    def _creating(self, at_most: float = LONGEST) -> Flow[None]:
+        """As `lifecycle.create`, with Django's ages and serializer. `at_most` (s) it lasts until it is saved."""
+        core, data = _core(), self._get_session(no_load=True)
+        values, user = stored.encoded(self.serializer(), data), _user(data)
+        session_id, secret = core.new_id(), new_secret()
+        family, print_ = fingerprint(self.client, core.settings.client_binding)
+        lasts = self._ages(None)
+        flags, not_after = yield from places.reserve(core, session_id, user)
+        create = op.CreateSession(
+            session_id,
+            core.macs(session_id, secret)[0],
+            min(lasts.idle, round(at_most * 1000)),
+            lasts.max,
+            core.width,
+            family,
+            print_,
+            flags,
+            user,
+            ip=self.client.ip,
+            user_agent=self.client.user_agent,
+            node=core.settings.node,
+            data=values,
+            not_after=not_after,
+        )
+        reply = yield from ask(create)
+        if reply.record is None:
+            raise LimitReachedError("MAX_SESSIONS", 0, "The place reserved for this session lapsed; try again.")
+        record = reply.record
+        yield from places.confirm(core, session_id, user, flags)
+        self._keep((record, reply.now))
+        self._sent = values
+        self._session_key = f"{session_id}.{secret}"
+        self.modified = True
+
+    def _cycling(self) -> Flow[None]:
+        if self._record is None:
+            yield from self._creating()
+            return
+        try:
+            found, token = yield from lifecycle.rotate(_core(), self._record)
+        except InvalidTokenError:
+            raise SessionInterrupted("The request's session ended before it got a new key.") from None
+        self._keep(found)
+        self._session_key = token
+        self.modified = True
+
+    def _deleting(self, key: str | None) -> Flow[None]:
+        own = key is None or key == self.session_key
+        record = self._record if own else None
+        if record is None:
+            found = yield from self._opening(self.session_key if own else key)
+            record = None if found is None else found[0]
+        if record is not None:
+            yield from lifecycle.end(_core(), record.session_id, EndReason.LOGOUT)
+        if own:
+            self._record, self._sent = None, {}
+
+    # its state
+
+    def _ages(self, record: SessionRecord | None) -> Ages:
+        expiry = self._get_session(no_load=True).get("_session_expiry")
+        left = self.get_expiry_age(expiry=expiry)
+        lived = 0
+        if record is not None:
+            lived = self._now - record.created + round((time.monotonic() - self._heard) * 1000)
+        return ages(expiry, left, lived, _core().max)
+
+    def _keep(self, found: lifecycle.Found) -> SessionRecord:
+        self._record, self._now = found
+        self._heard = time.monotonic()
+        return found[0]
+
+    def _forget(self) -> None:
+        self._record, self._sent = None, {}
+        self._session_key = None
+
+    def _run(self, flow: Flow[R]) -> R:
+        return drive(flow, current().sessions.store)
+
+    async def _arun(self, flow: Flow[R]) -> R:
+        return await drive_async(flow, current().async_sessions.store)
+
+
+def _core() -> Core:
+    return current().sessions.core
+
+
+def _user(data: Mapping[str, Any]) -> str | None:
+    """Who is logged in, as `django.contrib.auth` writes it: the primary key as text."""
+    user = data.get(SESSION_KEY)
+    return None if user is None else check_user(str(user))
