@@ -29,7 +29,7 @@ class PathPatterns:
 
 
 def no_activity(view: V) -> V:
-    """Decorates a view whose requests read the session without renewing it; stands below the framework's own `@route`."""
+    """Decorates a view whose requests don't renew the session; it stands below the framework's own `@route`."""
     global _marked
     setattr(view, _MARK, True)
     _marked = True
