@@ -11,6 +11,7 @@ import typer
 from pages import PAGES, ROOT, name
 
 from sessionsweep.cli.app import app
+from sessionsweep.integrations.flask.configured import OPTIONS
 from sessionsweep.model.states import RESOURCE_TRANSITIONS, SESSION_TRANSITIONS
 from sessionsweep.settings import PREFIX, Settings
 
@@ -47,7 +48,7 @@ def test_the_drawing_of_resources_is_the_table() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_setting_on_a_page_exists(page: Path) -> None:
-    known = {f"{PREFIX}{field.upper()}" for field in Settings.model_fields} | {f"{PREFIX}COOKIE_NAME"}
+    known = {f"{PREFIX}{field.upper()}" for field in Settings.model_fields} | OPTIONS
     named = set(re.findall(rf"{PREFIX}[A-Z][A-Z_]*[A-Z]", page.read_text(encoding="utf-8")))
     assert sorted(named - known) == []
 

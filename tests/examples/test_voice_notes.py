@@ -40,9 +40,9 @@ def upload(client: FlaskClient, name: str = "talk.mp3", content: bytes = MP3) ->
 
 def same_client(one: FlaskClient, other: FlaskClient) -> None:
     """Gives `other` the cookie of `one`, as a browser does for all ports of a host."""
-    cookie = one.get_cookie("sessionsweep")
+    cookie = one.get_cookie("session")
     assert cookie is not None
-    other.set_cookie("sessionsweep", cookie.value)
+    other.set_cookie("session", cookie.value)
 
 
 def listed(client: FlaskClient) -> list[dict[str, Any]]:
@@ -95,7 +95,7 @@ def test_what_can_not_be_spoken_is_refused_and_makes_no_session(
 ) -> None:
     answer = a.post("/speak", **send)
     assert (answer.status_code, list(answer.json or {})) == (400, ["error"])
-    assert a.get_cookie("sessionsweep") is None
+    assert a.get_cookie("session") is None
     assert nodes[0].files() == []
 
 
@@ -103,7 +103,7 @@ def test_what_can_not_be_spoken_is_refused_and_makes_no_session(
 def test_an_upload_without_a_file_is_refused_and_makes_no_session(a: FlaskClient, data: dict[str, Any]) -> None:
     answer = a.post("/files", data=data, content_type="multipart/form-data")
     assert (answer.status_code, list(answer.json or {})) == (400, ["error"])
-    assert a.get_cookie("sessionsweep") is None
+    assert a.get_cookie("session") is None
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_a_log_in_keeps_notes_and_changes_the_token(a: FlaskClient, b: FlaskClie
 @pytest.mark.parametrize("user", ["", "  ", "x" * 65, "a\nb", 7, None])
 def test_a_senseless_name_is_refused(a: FlaskClient, user: object) -> None:
     assert a.post("/login", json={"user": user}).status_code == 400
-    assert a.get_cookie("sessionsweep") is None
+    assert a.get_cookie("session") is None
 
 
 def test_a_log_out_ends_it_everywhere(a: FlaskClient, b: FlaskClient, nodes: list[WebNode]) -> None:
@@ -447,4 +447,4 @@ def test_the_page_and_health_stand_when_the_store_is_gone(
     assert client.get("/").status_code == client.get("/healthz").status_code == 200
     for answer in (client.get("/session"), client.get("/files"), client.post("/logout")):
         assert (answer.status_code, list(answer.json or {})) == (503, ["error"])
-    assert client.get_cookie("sessionsweep") is not None, "an outage logs nobody out"
+    assert client.get_cookie("session") is not None, "an outage logs nobody out"

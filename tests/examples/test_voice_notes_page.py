@@ -233,7 +233,7 @@ def test_another_app_on_this_machine_can_not_act_for_the_visitor(page: Page, nod
         attack.goto(two.url)
         attack.evaluate("document.querySelector('form').submit()")
     sent = answer.value.request.all_headers()
-    assert "sessionsweep=" in sent.get("cookie", ""), "the browser sent no cookie; the test shows nothing"
+    assert "session=" in sent.get("cookie", ""), "the browser sent no cookie; the test shows nothing"
     assert answer.value.status == 403
     page.reload()
     expect(notes(page)).to_have_count(1)

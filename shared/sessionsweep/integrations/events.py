@@ -1,32 +1,43 @@
-"""Server-sent events as text: an event, the comment that keeps a connection open, the end of a session."""
+"""Server-sent events as bytes: an event, the comment that keeps a connection open, the end of a session."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
 
 MIMETYPE = "text/event-stream"
 #: Proxies that buffer would hold events back (nginx); caches must not keep them.
 HEADERS = {"Cache-Control": "private, no-store", "X-Accel-Buffering": "no"}
-#: A line that clients ignore; it finds out who has left and keeps proxies from closing.
-KEEP_ALIVE = ": keep-alive\n\n"
-ENDED = "session-ended"
+#: A line that clients ignore: it finds out who has left, and keeps proxies from closing.
+KEEP_ALIVE = b": keep-alive\n\n"
+FIELDS = ("event", "id", "retry", "data")
 
 
-def event(data: str, name: str | None = None, event_id: str | None = None) -> str:
-    """One event. A line break in `data` begins another `data:` line; in a name or an id it would forge an event.
+def frame(item: Any) -> bytes:
+    """One event: bytes as they are, text as its data, a mapping by its fields `event`, `id`, `retry`, `data`.
 
     Raises:
-        ValueError: the name or the id has a line break.
+        ValueError: an unknown field, or one other than `data` with a line break, which would forge an event.
     """
-    fields = []
-    for field, value in (("event", name), ("id", event_id)):
-        if value is None:
+    if isinstance(item, bytes):
+        return item
+    given = item if isinstance(item, Mapping) else {"data": item}
+    if unknown := sorted(set(given) - set(FIELDS)):
+        raise ValueError(f"an event has no field {unknown[0]!r}; give {', '.join(FIELDS)}")
+    lines: list[str] = []
+    for name in FIELDS:
+        if name not in given:
             continue
-        if "\n" in value or "\r" in value or "\0" in value:
-            raise ValueError(f"an event's {field} is one line, not {value!r}")
-        fields.append(f"{field}: {value}")
-    lines = data.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return "\n".join([*fields, *(f"data: {line}" for line in lines)]) + "\n\n"
+        value = given[name]
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        parts = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        if name != "data" and (len(parts) > 1 or "\0" in text):
+            raise ValueError(f"the field {name!r} of an event must be one line")
+        lines.extend(f"{name}: {part}" for part in parts)
+    return ("\n".join(lines) + "\n\n").encode()
 
 
-def ended(reason: str) -> str:
+def ended(reason: str) -> bytes:
     """The last event: `event: session-ended`, with the reason of the end as its data."""
-    return event(reason, ENDED)
+    return frame({"event": "session-ended", "data": reason})

@@ -1,0 +1,61 @@
+"""Routes that an app may register: how long the session lasts, staying longer, one's other sessions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from flask import Blueprint, abort, jsonify
+from flask.typing import ResponseReturnValue
+
+from sessionsweep.integrations import timeleft
+from sessionsweep.integrations.flask.interface import current_session
+from sessionsweep.integrations.others import OtherSession
+from sessionsweep.integrations.paths import no_activity
+
+PREFIX = timeleft.TIME_LEFT_PATH.rpartition("/")[0]
+NOT_KEPT = {"Cache-Control": "private, no-store"}
+
+
+def session_routes(url_prefix: str = PREFIX) -> Blueprint:
+    """`app.register_blueprint(session_routes())`: below `url_prefix`,
+
+    - `GET time-left` and `POST extend`: `{"seconds": 812.4}`; null without a session. Only the second renews.
+    - `GET others`: the user's other sessions; `POST others/end`: ends all of them, `POST others/<id>/end`: one.
+
+    Changes are made by POST only, which other sites can't send with a `SameSite` cookie.
+    """
+    routes = Blueprint("sessionsweep", __name__, url_prefix=url_prefix)
+
+    @routes.get("/time-left")
+    @no_activity
+    def time_left() -> ResponseReturnValue:
+        return jsonify(timeleft.body(current_session.time_left())), NOT_KEPT
+
+    @routes.post("/extend")
+    def extend() -> ResponseReturnValue:
+        if current_session:
+            current_session.extend()
+        return jsonify(timeleft.body(current_session.expires_in)), NOT_KEPT
+
+    @routes.get("/others")
+    @no_activity
+    def others() -> ResponseReturnValue:
+        return jsonify(sessions=[_shown(one) for one in current_session.others()]), NOT_KEPT
+
+    @routes.post("/others/end")
+    def end_others() -> ResponseReturnValue:
+        return jsonify(ended=current_session.log_out_others()), NOT_KEPT
+
+    @routes.post("/others/<session_id>/end")
+    def end_other(session_id: str) -> ResponseReturnValue:
+        if not current_session.end_other(session_id):
+            abort(404)
+        return "", 204, NOT_KEPT
+
+    return routes
+
+
+def _shown(other: OtherSession) -> dict[str, Any]:
+    times = {"created_at": other.created_at.isoformat(), "last_seen": other.last_seen.isoformat()}
+    return {**asdict(other), **times}
