@@ -90,7 +90,7 @@ class StoreMachine(RuleBasedStateMachine):
         reads: list[op.Operation[Any]] = [op.Counters(P), op.Queues(P), op.OutboxRead(P), op.DeadLetters(P)]
         reads += [op.ListWheel(P, limit=10_000)]
         for session_id in SESSIONS:
-            reads += [op.PeekSession(session_id), op.ListResources(session_id)]
+            reads += [op.PeekSession(session_id), op.ListResources(session_id), op.LiveResources(session_id)]
         memory, redis = (store.many(reads) for store in self.stores)
         for read, one, other in zip(reads, memory, redis, strict=True):
             assert comparable(one) == comparable(other), f"{read}\n  memory: {one}\n  redis:  {other}"

@@ -51,7 +51,7 @@ ON_A_SESSION: list[op.Operation[Any]] = [
     op.PeekSession(SID), op.RotateSession(SID, (), NEW_MAC), op.ExtendSession(SID), op.SaveData(SID, {}),
     op.EndSession(SID, "user"), op.Defer(SID, "job-1", 1), op.Undefer(SID, "job-1"),
     op.Register(SID, RID, "f", DISK, 1), op.Grow(SID, RID, 1), op.Commit(SID, RID, 1), op.Release(SID, RID),
-    op.UseResource(SID, RID), op.ListResources(SID),
+    op.UseResource(SID, RID), op.LiveResources(SID), op.ListResources(SID),
     op.Owned(SID, (RID,)), op.Readopt(SID, RID, DISK, 1), op.Settle(SID, DISK, ATTEMPT), op.RetryDead(SID, RID),
     op.DropDead(SID, RID), op.Mend(SID, 10_000, 0),
     op.TryNow(SID, RID),

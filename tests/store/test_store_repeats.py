@@ -88,6 +88,7 @@ CASES: list[Case] = [
     (lambda s: op.Commit(s.live, s.intent, 50), None),
     (lambda s: op.Release(s.live, s.file), None),
     (lambda s: op.UseResource(s.live, s.file), None),
+    (lambda s: op.LiveResources(s.live), None),
     (lambda s: op.ListResources(s.live), None),
     (lambda s: op.Lease(P, DISK, "lease-9", 60_000), None),
     (lambda s: op.LeaseHeld(P, DISK, "lease-9"), None),

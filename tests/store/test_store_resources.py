@@ -393,3 +393,18 @@ def test_a_session_may_outlive_any_number_of_processes(store: Subject) -> None:
     store.do(op.EndSession(sid, "logout"))
     (entry,) = store.do(op.Lease(P, DISK, "lease", 1000)).entries
     assert [leased.resource_id for leased in entry[1]] == [rid]
+
+
+@pytest.mark.parametrize("over", ["ended", "due", "lost"])
+def test_the_records_of_a_session_that_is_over_are_the_workers_alone(store: Subject, over: str) -> None:
+    sid = store.create()
+    rids = {store.file(sid), store.register(sid)}
+    assert {one.resource_id for one in store.do(op.LiveResources(sid))} == rids
+    if over == "ended":
+        store.end(sid)
+    elif over == "due":
+        store.advance(IDLE)
+    else:
+        store.lose_session(sid)
+    assert store.do(op.LiveResources(sid)) == ()
+    assert {one.resource_id for one in store.do(op.ListResources(sid))} == rids

@@ -204,8 +204,8 @@ def delete(session_id: str, resource_id: str) -> Flow[None]:
 
 
 def listed(session_id: str) -> Flow[list[ResourceRecord]]:
-    """The live resources, oldest first."""
-    records = yield from ask(op.ListResources(session_id))
+    """The live resources, oldest first; none of a session that is over: what it left is the workers'."""
+    records = yield from ask(op.LiveResources(session_id))
     live = [record for record in records if record.state is ResourceState.LIVE]
     return sorted(live, key=lambda record: (record.created, record.resource_id))
 
@@ -216,12 +216,7 @@ def promote(core: Core, session_id: str, resource_id: str, to: Path | None) -> F
     Raises:
         ResourceNotFoundError, VolumeNotHereError
     """
-    if not is_resource_id(resource_id):
-        raise ResourceNotFoundError(resource_id)
-    records = yield from ask(op.ListResources(session_id))
-    record = next((r for r in records if r.resource_id == resource_id), None)
-    if record is None or record.state is not ResourceState.LIVE:
-        raise ResourceNotFoundError(resource_id)
+    record = yield from find(session_id, resource_id)
     volume = yield from core.mounts.holding(record.location)
     path = yield from work(partial(volume.promote, session_id, resource_id, to))
     attempt = op.Attempt(resource_id, Outcome.PROMOTED)

@@ -13,6 +13,7 @@ from sessionsweep.store.operations import (
     Commit,
     Grow,
     ListResources,
+    LiveResources,
     Owned,
     Ownership,
     Readopt,
@@ -151,11 +152,27 @@ def use(state: State, partition: Partition, operation: UseResource, now: int) ->
 
 
 @session_step
+def live_resources(
+    state: State, partition: Partition, operation: LiveResources, now: int
+) -> tuple[ResourceRecord, ...]:
+    """All records, unless the session is over."""
+    session = state.sessions.get(operation.session_id)
+    if session is None or reason_due(session, now) is not None:
+        return ()
+    return _copies(partition, operation.session_id)
+
+
+@session_step
 def list_resources(
     state: State, partition: Partition, operation: ListResources, now: int
 ) -> tuple[ResourceRecord, ...]:
-    """All records, in the order of registration."""
-    holdings = partition.holdings.get(operation.session_id)
+    """All records, whether or not the session lives."""
+    return _copies(partition, operation.session_id)
+
+
+def _copies(partition: Partition, session_id: str) -> tuple[ResourceRecord, ...]:
+    """In the order of registration."""
+    holdings = partition.holdings.get(session_id)
     if holdings is None:
         return ()
     return tuple(resource.copy_out(resource_id) for resource_id, resource in holdings.records.items())
@@ -270,6 +287,7 @@ STEPS: dict[type, Step] = {
     Commit: commit,
     Release: release,
     UseResource: use,
+    LiveResources: live_resources,
     ListResources: list_resources,
     Owned: owned,
     Readopt: readopt,

@@ -86,6 +86,14 @@ class UseResource(Operation["ResourceRecord | None"]):
 
 
 @dataclass(frozen=True, slots=True)
+class LiveResources(Operation[tuple[ResourceRecord, ...]]):
+    """All records of a session that is live, whatever their state; none of one that has ended or is due."""
+
+    session_id: str
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
 class ListResources(Operation[tuple[ResourceRecord, ...]]):
     """All records of a session, whatever their state, also after its end."""
 

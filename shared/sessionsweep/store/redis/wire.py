@@ -221,6 +221,11 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         lambda o: [o.resource_id],
         "use",
     ),
+    op.LiveResources: Wire(
+        reading.resources,
+        lambda o, k: [k.session(o.session_id), k.resources(o.session_id)],
+        script="live_resources",
+    ),
     op.ListResources: Wire(reading.resources, lambda o, k: [k.resources(o.session_id)], command=("HGETALL",)),
     op.Lease: Wire(
         reading.leased,
