@@ -82,7 +82,7 @@
       if (opener && opener.focus) { opener.focus(); }
       opener = null;
     });
-    dialog.append(title, line, announced, failed, stay, close);
+    dialog.append(title, line, announced, failed, stay, " ", close);
     document.body.appendChild(dialog);
   }
 
