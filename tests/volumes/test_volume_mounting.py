@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sessionsweep.errors import VolumeNotHereError, VolumeUntrustedError
+from sessionsweep.model.resource import volume_location
 from sessionsweep.settings import VolumeSpec
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, Work, run
 from sessionsweep.store.memory import MemoryStore
 from sessionsweep.volumes.mounting import Mounts
+from sessionsweep.volumes.volume import Volume
 
 STEPS = 25  # more than mounting takes
 
 
-def one_by_one(flow: Flow[list[Any]], store: MemoryStore) -> Iterator[list[Any] | None]:
+def one_by_one(flow: Flow[Any], store: MemoryStore) -> Iterator[Any]:
     """Drives a flow; yields None after each step, and its result at the end."""
     try:
         step = next(flow)
@@ -61,3 +67,95 @@ def test_a_fresh_memory_takes_the_id_of_the_volumes_that_are_there(tmp_path: Pat
     assert run(after.mount(), store) == []
     assert {volume.deployment_id for volume in after.here()} == {store.execute(op.Meta())["deployment"]}
     after.close()
+
+
+@pytest.fixture
+def mounts(tmp_path: Path) -> Iterator[tuple[Mounts, MemoryStore]]:
+    """Two volumes that are open."""
+    store = MemoryStore()
+    made = Mounts("node", [VolumeSpec(name, str(tmp_path / name)) for name in ("a", "b")])
+    assert run(made.mount(), store) == []
+    yield made, store
+    made.close()
+
+
+@pytest.mark.parametrize("at", range(3))
+@pytest.mark.parametrize("by", ["name", "location"])
+def test_a_volume_that_another_thread_closes_meanwhile_is_found_all_the_same(
+    mounts: tuple[Mounts, MemoryStore], by: str, at: int
+) -> None:
+    ours, store = mounts
+    wanted = ours.here()[0]
+    flow = ours.for_new_files("a") if by == "name" else ours.holding(volume_location(wanted.id))
+    results: list[Any] = []
+    for number, result in enumerate(one_by_one(flow, store)):
+        if number == at:
+            ours.forget("a")
+        results.append(result)
+    assert results[-1].id == wanted.id
+
+
+def test_a_volume_that_another_thread_has_opened_again_stays_open(mounts: tuple[Mounts, MemoryStore]) -> None:
+    ours, store = mounts
+    before = ours.here()[0]
+    Volume.open(before.root, "a").restamp("0" * 16)  # adopted: what is open no longer is what lies there
+    flow = ours.for_new_files("a")
+    look = next(flow)
+    assert isinstance(look, Work)
+    with pytest.raises(VolumeUntrustedError) as problem:
+        look.do()
+    again = run(ours.for_new_files("a"), store)  # meanwhile
+    assert again is not before
+    with pytest.raises(StopIteration) as done:
+        flow.throw(problem.value)
+    assert done.value.value is again
+    assert ours.at(volume_location(again.id)) is again
+
+
+def test_a_volume_may_be_closed_while_another_is_looked_for(mounts: tuple[Mounts, MemoryStore]) -> None:
+    ours, _ = mounts
+
+    class Elsewhere(str):
+        """A location; whoever compares it is interrupted by a thread that closes a volume."""
+
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            ours.forget("a")
+            return False
+
+    assert ours.at(Elsewhere("v.x")) is None
+
+
+def test_threads_look_for_volumes_while_another_closes_and_opens_them(mounts: tuple[Mounts, MemoryStore]) -> None:
+    ours, store = mounts
+    where = [volume_location(volume.id) for volume in ours.here()]
+    problems: list[BaseException] = []
+    over = threading.Event()
+
+    def look() -> None:
+        try:
+            while not over.is_set():
+                for location in where:
+                    ours.at(location)
+                with contextlib.suppress(VolumeNotHereError):  # closed at this very moment
+                    run(ours.for_new_files("a"), store)
+        except BaseException as problem:
+            problems.append(problem)
+
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(300):
+            ours.forget("a")
+            assert run(ours.mount(), store) == []
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(interval)
+    assert problems == []

@@ -47,7 +47,7 @@ class Mounts:
         self._exclusive = exclusive
 
     def here(self) -> list[Volume]:
-        """The volumes that are open."""
+        """The volumes that are open, as they are now: threads open and close them meanwhile."""
         return list(self._volumes.values())
 
     def missing(self) -> list[VolumeSpec]:
@@ -56,7 +56,7 @@ class Mounts:
 
     def at(self, location: str) -> Volume | None:
         """The open volume behind a location."""
-        for volume in self._volumes.values():
+        for volume in self.here():
             if volume_location(volume.id) == location:
                 return volume
         return None
@@ -106,13 +106,15 @@ class Mounts:
                 "no volume is configured: set SESSIONSWEEP_VOLUMES=name=/path"
             )
         wanted = name or self.specs[0].name
-        if wanted not in self._volumes or not (yield from self._is_there(wanted)):
+        volume = self._volumes.get(wanted)
+        if volume is None or not (yield from self._is_there(volume)):
             problems = yield from self.mount()
-            if wanted not in self._volumes:
+            volume = self._volumes.get(wanted)
+            if volume is None:
                 if problems:
                     raise problems[0]
                 raise VolumeNotHereError(wanted, ())
-        return self._volumes[wanted]
+        return volume
 
     def holding(self, location: str) -> Flow[Volume]:
         """The open volume behind a location.
@@ -121,7 +123,7 @@ class Mounts:
             VolumeNotHereError: this node doesn't mount it; names the nodes that do.
         """
         volume = self.at(location)
-        if volume is None or not (yield from self._is_there(volume.name)):
+        if volume is None or not (yield from self._is_there(volume)):
             yield from self.mount()
             volume = self.at(location)
         if volume is None:
@@ -131,12 +133,13 @@ class Mounts:
             raise VolumeNotHereError(volume_id, nodes)
         return volume
 
-    def _is_there(self, name: str) -> Flow[bool]:
+    def _is_there(self, volume: Volume) -> Flow[bool]:
         """Whether an open volume still lies under its path; if not (unmounted, adopted anew) it is opened again."""
         try:
-            yield from work(self._volumes[name].verify)
+            yield from work(volume.verify)
         except VolumeUntrustedError:
-            self.forget(name)
+            if self._volumes.get(volume.name) is volume:  # else another thread has opened it again
+                self.forget(volume.name)
             return False
         return True
 
