@@ -20,9 +20,7 @@ def be_idle(node: Node, session: Session) -> None:
 
 
 @pytest.mark.parametrize("end", [log_out, be_idle])
-def test_nothing_of_it_is_listed_or_promoted(
-    node: Node, tmp_path: Path, end: Callable[[Node, Session], None]
-) -> None:
+def test_nothing_of_it_is_listed_or_promoted(node: Node, tmp_path: Path, end: Callable[[Node, Session], None]) -> None:
     session, rid, path = node.session_with_file(user="ana")
     end(node, session)
     assert session.resources() == []

@@ -369,21 +369,22 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(
         user=users, sid=session_ids, number=st.sampled_from([None, 0, 1, 2]), size=sizes, limit=st.integers(0, 3),
-        what=st.integers(0, 5),
+        what=st.integers(0, 5), before=st.sampled_from([0, 0, -60_000, -1, 60_000]),
     )  # fmt: skip
-    def books(self, user: str | None, sid: str, number: int | None, size: int, limit: int, what: int) -> None:
+    def books(
+        self, user: str | None, sid: str, number: int | None, size: int, limit: int, what: int, before: int
+    ) -> None:
         share = "*" if number is None else resource_id(sid, number)
         if what <= 1:
             self.both(op.Reserve(user, sid, limit, 60_000, 1 if what else 50))
         elif what == 2:
             self.both(op.Confirm(user, sid))
         elif what == 3:
-            self.both(op.IsLapsed(user, sid))
-            self.both(op.GiveBack(user, sid))
+            self.both(op.GiveBack(user, sid, before=before and self.memory.now + before))
         elif what == 4 and user and number is not None:
             self.both(op.ReserveQuota(user, sid, share, size, limit, 120 * (limit % 2)))
         elif user:
-            self.both(op.GiveBack(user, sid, share))
+            self.both(op.GiveBack(user, sid, share, before and self.memory.now + before))
         self.both(op.Members(user, 0, 2))
 
 

@@ -77,17 +77,24 @@ def test_a_place_is_given_back_once(store: Subject, user: str | None) -> None:
     assert store.do(op.Reserve(user, new_session_id(P), 1)).ok
 
 
-def test_a_place_may_be_taken_away_when_it_is_confirmed_or_lapsed(store: Subject, user: str | None) -> None:
+def test_a_place_that_was_seen_to_be_nobodys_is_given_back_if_it_was_taken_before(
+    store: Subject, user: str | None
+) -> None:
     sid = new_session_id(P)
-    lapsed = op.IsLapsed(user, sid)
-    assert store.do(lapsed) is False
+
+    def seen(at: int) -> bool:
+        return store.do(op.GiveBack(user, sid, before=at))
+
+    assert seen(T0) is False
     store.do(op.Reserve(user, sid, 1))
-    store.advance(MINUTE - 1)
-    assert store.do(lapsed) is False
-    store.advance(1)
-    assert store.do(lapsed) is True
+    assert seen(T0 + MINUTE - 1) is False, "it may still be bound"
+    store.do(op.Reserve(user, sid, 1, duration=MINUTE + 1))
+    assert seen(T0 + MINUTE) is False, "it was reserved again"
+    assert seen(T0 + MINUTE + 1) is True
     store.do(op.Confirm(user, sid))
-    assert store.do(lapsed) is True
+    assert seen(T0 - 1) is False, "it was bound since"
+    assert seen(T0) is True
+    assert store.do(op.Members(user)) == ()
 
 
 def test_books_are_apart(store: Subject) -> None:

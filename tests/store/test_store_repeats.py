@@ -112,7 +112,6 @@ CASES: list[Case] = [
     (lambda s: op.Readopt(s.live, "0" * 16, DISK, 5), false),
     (lambda s: op.Reserve(USER, s.fresh, 5), lambda r: r.ok),
     (lambda s: op.Confirm(USER, s.live), None),
-    (lambda s: op.IsLapsed(USER, s.live), None),
     (lambda s: op.GiveBack(USER, s.live), false),
     (lambda s: op.GiveBack(USER, s.live, s.file), false),
     (lambda s: op.Members(USER), None),

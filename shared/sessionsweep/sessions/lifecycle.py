@@ -14,7 +14,6 @@ from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.errors import (
     ClientMismatchError,
     InvalidTokenError,
-    LimitReachedError,
     ResourceNotFoundError,
     SessionEndedError,
     StoreError,
@@ -89,7 +88,7 @@ def create(core: Core, client: Client, user: str | None, data: Mapping[str, Any]
             not_after,
         )
     )
-    record = _live(reply, session_id)
+    record = _bound(core, reply, session_id, user)
     yield from places.confirm(core, session_id, user, flags)
     return (record, reply.now), f"{session_id}.{secret}"
 
@@ -162,7 +161,7 @@ def track(core: Core, key: str, user: str | None, data: Mapping[str, Any]) -> Fl
         )
         if reply.record is not None:
             break
-    record = _live(reply, session_id)
+    record = _bound(core, reply, session_id, user)
     if record.session_id == session_id:
         yield from places.confirm(core, session_id, user, flags)
     elif flags:
@@ -190,7 +189,7 @@ def rotate(core: Core, record: SessionRecord, user: str | None = None) -> Flow[t
     reply = yield from ask(
         op.RotateSession(session_id, (record.mac,), core.macs(session_id, secret)[0], user, flags, not_after)
     )
-    updated = _live(reply, session_id)
+    updated = _bound(core, reply, session_id, user)
     yield from places.confirm(core, session_id, user, flags)
     return (updated, reply.now), f"{session_id}.{secret}"
 
@@ -252,7 +251,9 @@ def end_user(core: Core, user: str, except_id: str | None, reason: str) -> Flow[
             peeked = yield from ask(op.PeekSession(session_id))
             if peeked.record is not None and peeked.record.user == user:
                 ended += (yield from ask(op.EndSession(session_id, reason))).done
-            yield from ask(op.GiveBack(user, session_id))
+                yield from ask(op.GiveBack(user, session_id))
+            elif not (yield from ask(op.GiveBack(user, session_id, before=places.unbound(peeked.now)))):
+                offset += 1
 
 
 def keep_alive(core: Core, session_id: str, token: str, seconds: float, resource_id: str = "") -> Flow[int]:
@@ -323,9 +324,14 @@ def _check_id(session_id: str) -> None:
         raise InvalidTokenError(f"{session_id!r} is not a session id (20 letters and digits)")
 
 
+def _bound(core: Core, reply: op.Opened, session_id: str, user: str | None) -> SessionRecord:
+    """As `_live`, of a session that was to be bound to places. Raises LimitReachedError: their reservation lapsed."""
+    if reply.record is None and reply.reason == EndReason.LIMIT:
+        raise places.lapsed(core, user)
+    return _live(reply, session_id)
+
+
 def _live(reply: op.Opened, session_id: str) -> SessionRecord:
     if reply.record is not None:
         return reply.record
-    if reply.reason == EndReason.LIMIT:
-        raise LimitReachedError("MAX_SESSIONS", 0, "The place reserved for this session lapsed; try again.")
     raise SessionEndedError(reply.reason, session_id)

@@ -66,10 +66,11 @@ def _take(core: Core, user: str | None, session_id: str, limit: int, end_oldest:
         freed = (yield from _free_due(core)) if user is None else 0
         alive: list[str] = []
         for member in reserved.suspects:
-            if member != session_id and (yield from _is_free(core, user, member)):
-                freed += yield from ask(op.GiveBack(user, member))
-            else:
+            before = yield from _look(core, user, member)
+            if before is None:
                 alive.append(member)
+            else:
+                freed += yield from ask(op.GiveBack(user, member, before=before))
         if not freed and end_oldest and alive:
             ended = yield from ask(op.EndSession(alive[0], EndReason.LIMIT))
             if ended.done:
@@ -79,6 +80,15 @@ def _take(core: Core, user: str | None, session_id: str, limit: int, end_oldest:
         if not freed:
             break
     raise LimitReachedError(name, limit)
+
+
+def lapsed(core: Core, user: str | None) -> LimitReachedError:
+    """For whoever came so late that what was reserved for it may be somebody else's by now."""
+    s = core.settings
+    name, limit = "MAX_SESSIONS", s.max_sessions
+    if user is not None and s.max_sessions_per_user:
+        name, limit = "MAX_SESSIONS_PER_USER", s.max_sessions_per_user
+    return LimitReachedError(name, limit, f"The place reserved under {name}={limit} lapsed; try again.")
 
 
 def _free_due(core: Core) -> Flow[int]:
@@ -95,21 +105,29 @@ def _free_due(core: Core) -> Flow[int]:
     return freed
 
 
-def _is_free(core: Core, user: str | None, member: str) -> Flow[bool]:
-    """Whether a place is free: its session is gone, or due (then it is ended here), or bound to somebody else."""
+def _look(core: Core, user: str | None, member: str) -> Flow[int | None]:
+    """Whether a place is free: its session is gone, or due (then it is ended here), or bound to somebody else.
+
+    None: it is bound to its session; otherwise `before` of the GiveBack that may take it away.
+    """
     ended = yield from ask(op.EndSession(member, EndReason.IDLE, only_due=True, grace=core.grace, hold=core.hold))
+    if ended.done or ended.reason is not None:
+        return 0  # nothing can bind it any more
     if not ended.live:
-        # a reservation not yet bound looks like a session that is gone: only a lapsed one may be given away
-        return ended.done or ended.reason is not None or (yield from _lapsed(user, member))
+        return unbound(ended.now)
     if user is None:
-        return False
+        return None
     peeked = yield from ask(op.PeekSession(member))
     if peeked.record is not None and peeked.record.user == user:
         yield from ask(op.Confirm(user, member))  # its creator died between binding and confirming
-        return False
-    return (yield from _lapsed(user, member))
+        return None
+    return unbound(peeked.now)
 
 
-def _lapsed(user: str | None, member: str) -> Flow[bool]:
-    lapsed: bool = yield from ask(op.IsLapsed(user, member))
-    return lapsed
+def unbound(seen: int) -> int:
+    """`before` of a GiveBack for a place whose session was seen, at a time `seen` (ms), not to be bound to it.
+
+    It looks so while a session is being made or logs in, too: what is bound afterwards, be it in the same millisecond,
+    stays, and so does a reservation that hadn't lapsed.
+    """
+    return seen - 1

@@ -3,12 +3,19 @@ KEYS
   1 book   sorted set
   2 quota  hash; the same as the book where there is none
 ARGV
-  1 sid    the session
-  2 rid    empty: its place; an id: that resource's share; `*`: all shares of the session
+  1 sid     the session
+  2 rid     empty: its place; an id: that resource's share; `*`: all shares of the session
+  3 before  ms: nothing is removed if the place was taken, or its reservation ends, later than that; 0: always
 RETURNS 1, or 0: there was none
 ]]
 local book, quota = KEYS[1], KEYS[2]
-local sid, rid = ARGV[1], ARGV[2]
+local sid, rid, before = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local place = before > 0 and redis.call('ZSCORE', book, sid)
+if place then
+  place = tonumber(place)
+  if place >= 1e15 then place = place - 1e15 end
+  if place > before then return 0 end
+end
 redis.call('UNLINK', book .. ':none') -- giving back must work on a full server
 if rid == '' then return redis.call('ZREM', book, sid) end
 local freed, removed = 0, 0

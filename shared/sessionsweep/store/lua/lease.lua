@@ -38,7 +38,7 @@ local function take(sid)
   local rest = false
   for i = 1, #all, 2 do
     local value = all[i + 1]
-    if string.byte(value, 28) == number and is_record(all[i]) and is_sound(value) then
+    if string.byte(value, 28) == number and is_rid(all[i]) and is_sound(value) then
       local state, due = string.byte(value), false
       if state == DEAD then due = false
       elseif dead == '1' then due = true

@@ -36,7 +36,7 @@ for i = 1, #all, 2 do
   if all[i] == '@' then places = lines(all[i + 1]) end
   if is_record(all[i]) then
     any = true
-    damaged = damaged or not is_sound(all[i + 1])
+    damaged = damaged or not is_rid(all[i]) or not is_sound(all[i + 1])
   end
 end
 local buried = redis.call('EXISTS', tkey) == 1

@@ -23,11 +23,23 @@ local limit, bound, observe = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local prefix = string.sub(wheel, 1, -2)
 local horizon = now
 if bound > 0 and bound < now then horizon = bound end
-local first = redis.call('ZRANGE', wheel, 0, 0)[1]
-if not first or tonumber(first) > horizon then return {0, 0, 0, 0, 0, now, 0, 0, {}, 0} end
-local slot = prefix .. 'w:' .. first
-local ids = redis.call('LRANGE', slot, 0, limit - 1)
+local function head() -- name and end of the first slot
+  local found = redis.call('ZRANGE', wheel, 0, 0, 'WITHSCORES')
+  return found[1], tonumber(found[2])
+end
+local first, ends = head()
+if not first or ends > horizon then return {0, 0, 0, 0, 0, now, 0, 0, {}, 0} end
 redis.call('UNLINK', prefix .. 'none') -- sweeping must work on a full server
+local slot, ids = prefix .. 'w:' .. first, nil
+if first == string.format('%.0f', ends) then
+  ids = redis.pcall('LRANGE', slot, 0, limit - 1)
+end
+if type(ids) ~= 'table' or ids.err then -- no slot of ours: it leaves the wheel, and keeps nobody waiting
+  redis.call('ZREM', wheel, first)
+  count('damaged', 1)
+  close_books(prefix)
+  return {0, 0, 0, 0, 1, now, 0, 0, {}, 0}
+end
 
 local idle, expired, refiled, stale, owed_in_all, would = 0, 0, 0, 0, 0, {}
 local held -- asked once, and only when somebody is idle
@@ -75,7 +87,7 @@ for _, sid in ipairs(ids) do
 end
 redis.call('LTRIM', slot, done, -1)
 if redis.call('EXISTS', slot) == 0 then redis.call('ZREM', wheel, first) end
-local following = redis.call('ZRANGE', wheel, 0, 0)[1]
+local following, following_ends = head()
 close_books(prefix)
-return {idle, expired, refiled, stale, following and tonumber(following) <= horizon and newer == 0 and 1 or 0, now, owed_in_all,
+return {idle, expired, refiled, stale, following and following_ends <= horizon and newer == 0 and 1 or 0, now, owed_in_all,
   held or 0, would, newer}

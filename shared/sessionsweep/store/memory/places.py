@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sessionsweep.store.memory.state import FAR, State
 from sessionsweep.store.memory.steps import Step, common_step
-from sessionsweep.store.operations import Confirm, GiveBack, IsLapsed, Members, Reserve, Reserved, ReserveQuota
+from sessionsweep.store.operations import Confirm, GiveBack, Members, Reserve, Reserved, ReserveQuota
 
 ALL = "*"  # every share of a session
 
@@ -37,15 +37,11 @@ def confirm(state: State, operation: Confirm, now: int) -> bool:
 
 
 @common_step
-def is_lapsed(state: State, operation: IsLapsed, now: int) -> bool:
-    """Whether a place may be taken away: it is confirmed, or its deadline has passed."""
-    mine = state.books.get(operation.user, {}).get(operation.session_id)
-    return mine is not None and (mine >= FAR or mine <= now)
-
-
-@common_step
 def give_back(state: State, operation: GiveBack, now: int) -> bool:
     """Frees a place, or shares of a quota."""
+    place = state.books.get(operation.user, {}).get(operation.session_id)
+    if operation.before and place is not None and place % FAR > operation.before:
+        return False
     if not operation.resource_id:
         removed = state.books.get(operation.user, {}).pop(operation.session_id, None) is not None
         _drop_empty(state, operation.user)
@@ -95,7 +91,6 @@ def _drop_empty(state: State, user: str | None) -> None:
 STEPS: dict[type, Step] = {
     Reserve: reserve,
     Confirm: confirm,
-    IsLapsed: is_lapsed,
     GiveBack: give_back,
     Members: members,
     ReserveQuota: reserve_quota,

@@ -42,22 +42,18 @@ class Confirm(Operation[bool]):
 
 
 @dataclass(frozen=True, slots=True)
-class IsLapsed(Operation[bool]):
-    """Whether a place may be taken away: it is confirmed (its session could be looked up), or its reservation's
-    deadline has passed. False: a reservation that may still be bound, or no place at all."""
-
-    user: str | None
-    session_id: str
-    repeatable: ClassVar[bool] = True
-
-
-@dataclass(frozen=True, slots=True)
 class GiveBack(Operation[bool]):
-    """Removes a place; a session's, or with `resource_id` one resource's share of the user's quota."""
+    """Removes a place; a session's, or with `resource_id` one resource's share of the user's quota (`*`: all of them).
+
+    `before` (ms): only if the place is of a binding until then, or a reservation that had lapsed by then; for whoever
+    looked at that time and saw that the session isn't this user's: what it did since is left alone. 0: in any case,
+    for whoever knows that the session has ended or that the place is its own.
+    """
 
     user: str | None
     session_id: str
     resource_id: str = ""
+    before: int = 0
     repeatable: ClassVar[bool] = True
 
 

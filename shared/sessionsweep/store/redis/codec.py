@@ -12,13 +12,14 @@ import struct
 from collections.abc import Iterator, Mapping
 
 from sessionsweep.errors import StoreError
-from sessionsweep.model.resource import ResourceRecord
+from sessionsweep.model.resource import KINDS, ResourceRecord
 from sessionsweep.model.session import SessionRecord
 from sessionsweep.model.states import ResourceState
 
 VERSION = 1
 HEADER = struct.Struct(">BB16sHIBIBIHIHIHHHIHII3s3s")
 RESOURCE = struct.Struct(">ccHIHIHIHIBB")
+_KINDS = frozenset(letter.encode() for letter in KINDS.values())
 _STATES = frozenset(state.value.encode() for state in ResourceState)
 PUBLIC_FLAGS = 7  # books and quota; the others are the scripts' own
 
@@ -131,9 +132,14 @@ def decode_resource(resource_id: str, raw: bytes, locations: list[str]) -> Resou
 
 
 def is_sound(raw: bytes) -> bool:
-    """Whether it is a resource's record: of a known state and of the length that it says. Others are left alone."""
+    """Whether it is a resource's record: of a known state, kind, and the length that it says. Others are left alone."""
     purpose = raw[28] if len(raw) > 29 else 255
-    return raw[:1] in _STATES and len(raw) > 29 + purpose and len(raw) == 30 + purpose + raw[29 + purpose]
+    return (
+        raw[:1] in _STATES
+        and raw[1:2] in _KINDS
+        and len(raw) > 29 + purpose
+        and len(raw) == 30 + purpose + raw[29 + purpose]
+    )
 
 
 def _text(raw: bytes, at: int, width: int) -> tuple[str, int]:

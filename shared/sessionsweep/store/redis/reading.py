@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sessionsweep.model.ids import is_session_id
+from sessionsweep.model.ids import is_resource_id, is_session_id
 from sessionsweep.model.resource import ResourceRecord
 from sessionsweep.model.session import SessionRecord, Tombstone
 from sessionsweep.store import operations as op
@@ -99,7 +99,9 @@ def resources(_: Any, flat: list[bytes]) -> tuple[ResourceRecord, ...]:
             places = lines(flat[i + 1])
         elif not flat[i].startswith(b"@"):
             fields.append((flat[i], flat[i + 1]))
-    return tuple(decode_resource(text(rid), raw, places) for rid, raw in fields if is_sound(raw))
+    return tuple(
+        decode_resource(text(rid), raw, places) for rid, raw in fields if is_sound(raw) and is_resource_id(text(rid))
+    )
 
 
 def leased(_: op.Lease, reply: list[Any]) -> op.Leased:

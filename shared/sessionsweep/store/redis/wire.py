@@ -318,11 +318,10 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         "reserve",
     ),
     op.Confirm: Wire(reading.flag, lambda o, k: [_book(o.user, k)], lambda o: [o.session_id], "confirm"),
-    op.IsLapsed: Wire(reading.flag, lambda o, k: [_book(o.user, k)], lambda o: [o.session_id], "is_lapsed"),
     op.GiveBack: Wire(
         reading.flag,
         lambda o, k: [_book(o.user, k), k.user_quota(o.user) if o.user else _book(o.user, k)],
-        lambda o: [o.session_id, o.resource_id],
+        lambda o: [o.session_id, o.resource_id, o.before],
         "give_back",
     ),
     op.Members: Wire(

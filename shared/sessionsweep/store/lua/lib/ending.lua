@@ -3,6 +3,25 @@ local function nudge(prefix, location)
   redis.call('PUBLISH', string.match(prefix, '^(.-):{') .. ':nudge:' .. location, location)
 end
 
+-- Raises before anything is written where a key has another type than ours: a session that is ended half owes nothing to
+-- anybody. Asked once a call and key. `own`: it is one session's, which then stops only itself.
+local known_types = {}
+local function must_be(key, kind, own)
+  if known_types[key] then return end
+  local found = redis.call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then
+    error({err = (own and 'DAMAGED ' or 'UNUSABLE ') .. key .. ' is a ' .. found .. ', not a ' .. kind})
+  end
+  known_types[key] = true
+end
+local function books_must_be_sound(prefix, places)
+  must_be(prefix .. 'c', 'hash')
+  must_be(prefix .. 'ev', 'stream')
+  must_be(prefix .. 'o', 'list')
+  must_be(prefix .. 'l', 'hash')
+  for _, place in ipairs(places) do must_be(prefix .. 'q:' .. place, 'zset') end
+end
+
 local function finish(prefix, sid, raw, h, now, reason, grace)
   local rkey = prefix .. 'r:' .. sid
   local places, records
@@ -11,6 +30,8 @@ local function finish(prefix, sid, raw, h, now, reason, grace)
     records = redis.call('HLEN', rkey) - (at and 1 or 0) - (kept and 1 or 0)
     places = lines(at)
   end
+  books_must_be_sound(prefix, places or {})
+  if places then must_be(prefix .. 't:' .. sid, 'hash', true) end
   -- first: a write that a full server allows opens the way for the rest. And a slot that is being moved to another server
   -- refuses it, for the key isn't here: before the record is gone, not between it and the tombstone
   redis.call('UNLINK', prefix .. 'none')

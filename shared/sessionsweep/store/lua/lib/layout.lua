@@ -48,8 +48,10 @@ local function is_record(field) return string.byte(field) ~= 64 end -- 64: '@'
 -- state 1 · kind 2 · size 3-8 · created 9-14 · used 15-20 · till 21-26 · tries 27 · location's number 28 · texts
 local LIVE, OWED, DEAD, INTENT, STREAM = 108, 111, 100, 105, 115 -- l, o, d, i, s
 local STATES = {[LIVE] = true, [OWED] = true, [DEAD] = true, [INTENT] = true}
+local KINDS = {[102] = true, [STREAM] = true, [111] = true, [120] = true} -- f, s, o, x
 local function is_sound(value) -- not cut short, nor written by somebody else: such a one must stop only itself
-  local purpose = STATES[string.byte(value)] and string.byte(value, 29)
+  local state, kind = string.byte(value, 1, 2)
+  local purpose = STATES[state] and KINDS[kind] and string.byte(value, 29)
   local message = purpose and string.byte(value, 30 + purpose)
   return message ~= nil and #value == 30 + purpose + message
 end
@@ -58,3 +60,4 @@ local function till_of(value) return (struct.unpack('>I6', value, 21)) end
 
 -- whoever may write to the server may put anything where ids stand
 local function is_id(sid) return #sid == 20 and not string.find(sid, '[^0-9a-z]') end
+local function is_rid(rid) return #rid <= 25 and not string.find(rid, '[^0-9a-z.]') end

@@ -27,6 +27,7 @@ local function count_owed(resources, bytes)
 end
 
 local function owe(prefix, sid, raw, h, rid, v, place, now)
+  books_must_be_sound(prefix, {place})
   if v.state == 'i' then redis.call('ZREM', prefix .. 'i', sid .. ' ' .. rid) end
   local pinned = v.state == 'l' and v.till or 0
   v.state = 'o'

@@ -19,7 +19,7 @@ local function requeue(prefix, location, sid, all, number, ended)
   local earliest, owed, streams = FAR, 0, false
   for i = 1, #all, 2 do
     local value = all[i + 1]
-    if is_record(all[i]) and is_sound(value) then
+    if is_rid(all[i]) and is_sound(value) then
       local state, kind = string.byte(value, 1, 2)
       if string.byte(value, 28) == number and state ~= DEAD then
         if ended or state == OWED then

@@ -1,0 +1,119 @@
+"""A user's sessions and shares while others act between any two steps: limits hold, and nothing stays taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sessionsweep import Client, LimitReachedError
+from sessionsweep.sessions import lifecycle
+from sessionsweep.store import operations as op
+from sessionsweep.store.flow import Flow, Work
+from support.nodes import Node
+
+
+class Paused:
+    """A flow that stops before it sends an operation of one kind: there somebody else acts, or its process dies."""
+
+    def __init__(self, node: Node, flow: Flow[Any], before: type[op.Operation[Any]]) -> None:
+        self._node, self._flow = node, flow
+        step = next(flow)
+        while not isinstance(step, before):
+            step = flow.send(self._carry_out(step))
+        self.step = step
+
+    def go_on(self) -> Any:
+        """The rest of the flow; its result."""
+        step = self.step
+        try:
+            while True:
+                step = self._flow.send(self._carry_out(step))
+        except StopIteration as done:
+            return done.value
+
+    def die(self) -> None:
+        """What stood before the next step stays as it is."""
+        self._flow.close()
+
+    def _carry_out(self, step: Any) -> Any:
+        return step.do() if isinstance(step, Work) else self._node.store.execute(step)
+
+
+def ids(node: Node, user: str) -> list[str]:
+    """The sessions that are listed as a user's."""
+    return [session.id for session in node.sessions.list(user)[0]]
+
+
+# --- the book of sessions -------------------------------------------------------------------------------------
+
+
+def test_ending_a_users_sessions_leaves_the_place_of_one_that_is_logging_in(make_node: Callable[..., Node]) -> None:
+    node = make_node(max_sessions_per_user=1)
+    session, _ = node.sessions.create()
+    log_in = Paused(node, lifecycle.rotate(node.core, session._record, "ana"), op.RotateSession)
+    assert node.sessions.end_user("ana") == 0
+    with pytest.raises(LimitReachedError, match="MAX_SESSIONS_PER_USER"):
+        node.sessions.create(user="ana")
+    log_in.go_on()
+    assert ids(node, "ana") == [session.id]
+    assert node.sessions.end_user("ana") == 1
+
+
+@pytest.mark.parametrize("acts", ["reserves", "creates"])
+def test_whoever_looks_for_a_free_place_leaves_one_that_is_being_taken(
+    make_node: Callable[..., Node], acts: str
+) -> None:
+    """Its session wasn't there yet when it was looked for, and is when the place would be given back."""
+    node = make_node(max_sessions_per_user=1)
+    creating = Paused(node, lifecycle.create(node.core, Client(), "ana", {}), op.CreateSession)
+    node.advance(61)  # it is late: others take its place for one that lapsed
+    looking = Paused(node, lifecycle.create(node.core, Client(), "ana", {}), op.GiveBack)
+    if acts == "reserves":
+        session_id = creating.step.session_id
+        assert node.store.execute(op.Reserve("ana", session_id, 1)).ok
+        with pytest.raises(LimitReachedError):
+            looking.go_on()
+    else:
+        with pytest.raises(LimitReachedError, match="MAX_SESSIONS_PER_USER=1 lapsed"):
+            creating.go_on()
+        looking.go_on()
+    assert len(ids(node, "ana")) <= 1
+
+
+def test_a_place_that_nobody_bound_is_free_when_it_is_needed(make_node: Callable[..., Node]) -> None:
+    node = make_node(max_sessions_per_user=1)
+    session, _ = node.sessions.create()
+    Paused(node, lifecycle.rotate(node.core, session._record, "ana"), op.RotateSession).die()
+    node.advance(9)
+    session.extend()
+    for _ in range(6):
+        with pytest.raises(LimitReachedError):
+            node.sessions.create(user="ana")
+        node.advance(9)
+        session.extend()
+    kept, _ = node.sessions.create(user="ana")
+    assert node.sessions.end_user("ana", except_id=kept.id) == 0
+    assert node.store.execute(op.Members("ana")) == (kept.id,)
+
+
+@pytest.mark.parametrize(
+    ("limits", "user", "named"),
+    [
+        ({"max_sessions": 3}, "ana", "MAX_SESSIONS=3"),
+        ({"max_sessions": 3, "max_sessions_per_user": 2}, "ana", "MAX_SESSIONS_PER_USER=2"),
+        ({"max_sessions": 3, "max_sessions_per_user": 2}, None, "MAX_SESSIONS=3"),
+    ],
+)
+def test_who_comes_too_late_for_its_place_hears_which_limit_it_was(
+    make_node: Callable[..., Node], limits: dict[str, int], user: str | None, named: str
+) -> None:
+    node = make_node(**limits)
+    for flow in (lifecycle.create(node.core, Client(), user, {}), lifecycle.track(node.core, "key", user, {})):
+        late = Paused(node, flow, op.CreateSession)
+        node.advance(61)
+        with pytest.raises(LimitReachedError, match=named) as caught:
+            late.go_on()
+        assert named == f"{caught.value.limit}={caught.value.value}"
+    assert node.sessions.list()[0] == []
