@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sessionsweep import Sessions, Settings, VolumeUntrustedError
 from sessionsweep.engine.inprocess import InProcessSweeper
+from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from support.nodes import Node
 from support.processes import wait_until
@@ -47,6 +48,62 @@ def test_a_log_out_is_reclaimed_at_once(make_node: Callable[..., Node]) -> None:
         wait_until(lambda: sweeper.listening, what="it listens for nudges")
         session.end()
         wait_until(lambda: not path.exists(), what="the nudge begins a round")
+    finally:
+        sweeper.stop()
+
+
+def test_a_volume_that_is_mounted_later_is_heard_of_too(make_node: Callable[..., Node], tmp_path: Path) -> None:
+    (tmp_path / "two").write_text("in the way")
+    node = make_node(cleanup_interval=3600, volumes=f"one={tmp_path}/one,two={tmp_path}/two")
+    session, _ = node.sessions.create()
+    sweeper = InProcessSweeper(node.core, node.store)
+    sweeper.ensure()
+    try:
+        wait_until(lambda: sweeper.listening, what="it listens for nudges of one")
+        (tmp_path / "two").unlink()
+        _, path = node.write(session, volume="two")
+        wait_until(lambda: len(sweeper.listening) == 2, what="it listens for nudges of both")
+        session.end()
+        wait_until(lambda: not path.exists(), what="the nudge begins a round")
+    finally:
+        sweeper.stop()
+
+
+def test_what_was_due_before_it_listened_does_not_wait(make_node: Callable[..., Node], tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("in the way")
+    node = make_node(cleanup_interval=3600)
+    sweeper = InProcessSweeper(node.core, node.store)
+    sweeper.ensure()
+    try:
+        with sweeper.round_done:
+            assert sweeper.round_done.wait_for(lambda: sweeper.passes > 0, 20)
+        (tmp_path / "a").unlink()
+        session, _, path = node.session_with_file()
+        session.end()
+        wait_until(lambda: not path.exists(), what="it looks once when it begins to listen")
+    finally:
+        sweeper.stop()
+
+
+def test_nudges_don_t_bring_upkeep_forward(make_node: Callable[..., Node]) -> None:
+    node = make_node(cleanup_interval=3600)
+    sweeper = InProcessSweeper(node.core, node.store)
+    sweeper.run_once()
+    node.store.execute(op.TableDrop("n", "a"))
+    session, _, path = node.session_with_file()
+    session.end()
+    sweeper.run_once()
+    assert not path.exists()
+    assert node.store.execute(op.Table("n")) == {}, "no second heartbeat within the interval"
+
+
+def test_upkeep_goes_on_every_interval(make_node: Callable[..., Node]) -> None:
+    node = make_node(cleanup_interval=0.1)
+    sweeper = InProcessSweeper(node.core, node.store)
+    sweeper.ensure()
+    try:
+        for _ in range(3):
+            wait_until(lambda: node.store.execute(op.TableDrop("n", "a")), what="a heartbeat")
     finally:
         sweeper.stop()
 

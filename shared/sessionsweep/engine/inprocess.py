@@ -19,6 +19,8 @@ from sessionsweep.store.protocol import Store
 
 log = logging.getLogger(__name__)
 
+POLL = 1.0  # seconds between two looks at which volumes are mounted
+
 
 class InProcessSweeper:
     """Sweeps, reclaims and looks for orphans every CLEANUP_INTERVAL in one thread of this process.
@@ -42,7 +44,8 @@ class InProcessSweeper:
         self._pid = 0
         self.passes = 0  # whole rounds so far
         self.round_done = threading.Condition()
-        self.listening = False  # for nudges of this node's volumes
+        self.listening: frozenset[str] = frozenset()  # the locations whose nudges it hears
+        self._next_upkeep = 0.0
 
     def ensure(self) -> None:
         """Starts the thread in this process if it doesn't run here: threads don't survive a fork."""
@@ -68,12 +71,14 @@ class InProcessSweeper:
             thread.join(timeout)
 
     def run_once(self, now: int = 0, *, orphans: bool = False) -> None:
-        """One round: sweep, then reclaim, now and then orphans and upkeep. Each part fails alone."""
+        """One round: upkeep if it is due, sweep, reclaim, and orphans if told. Each part fails alone."""
         rounds: list[Callable[[int], object]] = [
-            self._upkeep.run_once,
             lambda n: self._sweep.run_once(n, stop=self._stop),
             lambda n: self._reclaim.run_once(n, stop=self._stop),
         ]
+        if time.monotonic() >= self._next_upkeep:  # each nudge begins a round, and no log-out waits for upkeep
+            self._next_upkeep = time.monotonic() + self._core.settings.cleanup_interval
+            rounds.insert(0, self._upkeep.run_once)
         if orphans:
             rounds.append(lambda n: self._orphans.run_once(n, stop=self._stop))
         for one in rounds:
@@ -87,15 +92,26 @@ class InProcessSweeper:
             self.passes += 1
             self.round_done.notify_all()
 
+    def _locations(self) -> frozenset[str]:
+        return frozenset(volume_location(volume.id) for volume in self._core.mounts.here())
+
     def _listen(self) -> None:
         """Wakes the sweeper when something becomes due: a log-out is reclaimed at once, not an interval later."""
-        locations = [volume_location(volume.id) for volume in self._core.mounts.here()]
-        for nudge in self._store.nudges(locations, 1.0):
-            self.listening = True
-            if self._stop.is_set():
-                return
-            if nudge:
-                self._wake.set()
+        while not self._stop.is_set():
+            locations = self._locations()
+            if not locations:
+                self._stop.wait(POLL)
+                continue
+            nudges = self._store.nudges(sorted(locations), POLL)
+            for nudge in nudges:
+                if nudge or self.listening != locations:  # what became due before it listened counts, too
+                    self.listening = locations
+                    self._wake.set()
+                if self._stop.is_set() or self._locations() != locations:
+                    break
+            else:
+                return  # the store was closed
+            nudges.close()  # type: ignore[attr-defined]
 
     def _loop(self) -> None:
         next_orphans = 0.0
@@ -106,7 +122,7 @@ class InProcessSweeper:
                 next_orphans = time.monotonic() + self._core.settings.orphan_interval
             self._wake.clear()
             self.run_once(orphans=due)
-            if self._core.mounts.here() and (listener is None or not listener.is_alive()):
+            if self._core.settings.volumes and (listener is None or not listener.is_alive()):
                 listener = threading.Thread(target=self._listen, name="sessionsweep-nudges", daemon=True)
                 listener.start()
             self._wake.wait(min(self._core.settings.cleanup_interval, 3600))
