@@ -8,7 +8,9 @@ import pytest
 import redis
 from driving import DISK, IDLE, P, RedisSubject
 
+from sessionsweep.errors import StoreError
 from sessionsweep.model.ids import new_resource_id, new_session_id
+from sessionsweep.model.session import FLAG_USER_BOOK
 from sessionsweep.model.states import Outcome, ResourceState
 from sessionsweep.store import operations as op
 from sessionsweep.store.redis import scripts
@@ -60,11 +62,26 @@ def test_a_newer_release_s_session_stops_the_sweep_there_and_says_so(store: Redi
     assert store.do(op.ListWheel(P, 0, 0, 10))[0][0] == newer, "it keeps its place in the wheel"
 
 
-@pytest.mark.parametrize("value", [b"", b"x", b"l", b"o" * 29, b"l" + b"\xff" * 40])
-def test_a_resource_that_cannot_be_read_keeps_none_of_its_session_from_going(store: RedisSubject, value: bytes) -> None:
+WHOLE = b"lf" + b"\0" * 25 + b"\x01\0\0"  # a record as we write it, at the session's first location
+
+
+@pytest.mark.parametrize(
+    ("rid", "value"),
+    [
+        *(("0123456789abcdef", value) for value in (b"", b"x", b"l", b"o" * 29, b"l" + b"\xff" * 40)),
+        ("0123456789abcdef", b"l\xff" + WHOLE[2:]),
+        ("0123456789abcdef", b"\xfff" + WHOLE[2:]),
+        ("r" * 300, WHOLE),
+        ("../../../etc/passwd", WHOLE),
+        (b"\xff\xfe", WHOLE),
+    ],
+)
+def test_a_resource_that_cannot_be_read_keeps_none_of_its_session_from_going(
+    store: RedisSubject, rid: str | bytes, value: bytes
+) -> None:
     sid = store.create()
     whole = {store.file(sid) for _ in range(3)}
-    store.client.hset(store.keys.resources(sid), new_resource_id(), value)
+    store.client.hset(store.keys.resources(sid), rid, value)
     store.end(sid)
     assert store.leased() == {sid: whole}
     attempts = tuple(op.Attempt(rid, Outcome.DELETED) for rid in whole)
@@ -73,6 +90,47 @@ def test_a_resource_that_cannot_be_read_keeps_none_of_its_session_from_going(sto
     assert [one.resource_id for one in store.do(op.ListResources(sid))] == []
     assert store.do(op.Mend(sid, 10_000, 0, 1000)).what == "damaged"
     assert store.client.hlen(store.keys.resources(sid)) == 2, "it is kept, and told of"
+
+
+@pytest.mark.parametrize("kind", ["garbage", "another type", "inf", "0x10", ""])
+def test_what_is_no_slot_leaves_the_wheel_and_keeps_nobody_waiting(store: RedisSubject, kind: str) -> None:
+    sid = store.create()
+    name = "5" if kind == "another type" else kind
+    store.client.zadd(store.keys.wheel(P), {name: 5 if kind == "another type" else -1})
+    if kind == "another type":
+        store.client.set(f"{store.keys.wheel(P)}:5", "x")
+    store.advance(IDLE * 2)
+    first, second = store.sweep(), store.sweep()
+    assert (first.more, first.idle, second.idle) == (True, 0, 1)
+    assert store.client.zcard(store.keys.wheel(P)) == 0
+    assert store.do(op.PeekSession(sid)).record is None
+
+
+@pytest.mark.parametrize("key", ["q:" + DISK, "c", "o", "ev", "l"])
+@pytest.mark.parametrize("how", ["sweep", "end", "release", "overdue"])
+def test_a_damaged_key_that_all_share_ends_nobody_half(store: RedisSubject, key: str, how: str) -> None:
+    sid = store.create(user="ana", flags=FLAG_USER_BOOK)
+    rid = store.file(sid)
+    store.register(sid, intent_timeout=1000)
+    shared = f"{store.keys.prefix(P)}{key}"
+    store.client.delete(shared)
+    store.client.set(shared, "x")
+    store.advance(IDLE if how == "sweep" else 1000)
+    before = {one: store.client.dump(one) for one in store.client.scan_iter(f"{store.keys.namespace}:*")}
+    steps: dict[str, op.Operation[object]] = {
+        "sweep": op.SweepStep(P, 10_000, 0, 0),
+        "end": op.EndSession(sid, "logout"),
+        "release": op.Release(sid, rid),
+        "overdue": op.OverdueIntents(P),
+    }
+    with pytest.raises(StoreError, match="UNUSABLE"):
+        store.do(steps[how])
+    after = {one: store.client.dump(one) for one in store.client.scan_iter(f"{store.keys.namespace}:*")}
+    assert after == before, "nothing was done by halves"
+    store.client.delete(shared)
+    store.do(steps[how])
+    if how in ("sweep", "end"):
+        assert store.do(op.PeekSession(sid)).record is None
 
 
 def test_entries_of_a_queue_that_are_none_keep_no_other_from_being_leased(store: RedisSubject) -> None:
