@@ -1,0 +1,345 @@
+"""WebSockets and event streams of ASGI apps: refused without a session, closed when it ends on any node, given back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+from asgi_servers import Serve, Server, serve_fixture
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from sessionsweep import AsyncSessions, Client, LimitReachedError, Sessions, Settings
+from sessionsweep.engine.sweep import Sweep
+from sessionsweep.engine.trust import Trust
+from sessionsweep.engine.upkeep import Upkeep
+from sessionsweep.integrations.asgi import RequestSession
+from sessionsweep.integrations.asgi import streams as streams_module
+from sessionsweep.model.books import imbalance
+from sessionsweep.store import operations as op
+from support.nodes import KEY
+from support.processes import wait_until
+
+__all__ = ["serve_fixture"]
+
+SOCKETS = int(os.environ.get("ASGI_SOCKETS", "40"))
+
+
+@pytest.fixture
+def operator(redis_url: str, namespace: str) -> AsyncIterator[Sessions]:
+    """Another process of the deployment: it ends, sweeps, looks."""
+    made = Sessions(Settings(redis_url=redis_url, namespace=namespace, secret_key=KEY, node="operator"))
+    yield made  # type: ignore[misc]
+    made.close()
+
+
+def books(sessions: Sessions) -> dict[str, int]:
+    counters = dict(sessions.store.execute(op.Counters("00")))
+    assert imbalance(counters) == 0
+    return counters
+
+
+async def soon(condition: Callable[[], object], what: str) -> None:
+    await asyncio.to_thread(wait_until, condition, 20, what)
+
+
+async def signed_in(url: str, **data: Any) -> dict[str, str]:
+    """The cookie header of a new session."""
+    async with httpx.AsyncClient(base_url=url, timeout=60) as web:
+        await web.post("/data", json={"x": 1, **data})
+        return {"Cookie": f"sessionsweep={web.cookies['sessionsweep']}"}
+
+
+def socket(server: Server, headers: dict[str, str] | None = None, path: str = "/ws") -> Any:
+    return connect(server.url.replace("http", "ws") + path, additional_headers=headers, open_timeout=60, proxy=None)
+
+
+async def closing(websocket: ClientConnection) -> tuple[int, str]:
+    """Waits for the close frame: its code and reason."""
+    await asyncio.wait_for(websocket.wait_closed(), 60)
+    return websocket.close_code or 0, websocket.close_reason or ""
+
+
+async def test_a_websocket_without_a_session_is_refused_before_it_is_accepted(serve: Serve) -> None:
+    server = serve()
+    ended = await signed_in(server.url)
+    async with httpx.AsyncClient(base_url=server.url, headers=ended) as web:
+        await web.post("/logout")
+    for headers in (None, {"Cookie": "sessionsweep=nonsense"}, ended):
+        with pytest.raises(InvalidStatus) as refused:
+            await socket(server, headers)
+        assert refused.value.response.status_code == 401
+        assert list(json.loads(refused.value.response.body or b"{}")) == ["error"]
+    async with socket(server, path="/ws-late") as late:
+        assert (await closing(late))[0] == 4401
+    assert "Traceback" not in server.logs(), server.tail()
+
+
+async def test_a_websocket_closes_when_another_node_ends_its_session(serve: Serve, operator: Sessions) -> None:
+    here, there = serve("a"), serve("b")
+    mine, other = await signed_in(here.url), await signed_in(here.url)
+    async with socket(here, mine) as one, socket(there, mine) as two, socket(here, other) as untouched:
+        session_id = str(await one.recv())
+        assert await two.recv() == session_id
+        async with socket(here, mine, "/ws-late") as late:
+            assert await late.recv() == "in"
+            async with httpx.AsyncClient(base_url=there.url, headers=mine) as web:
+                assert (await web.post("/logout")).status_code == 200
+            assert await closing(late) == (4999, "session ended: logout")
+        assert await closing(one) == (4401, "session ended: logout")
+        assert await closing(two) == (4401, "session ended: logout")
+        await untouched.recv()
+        await untouched.send("hello")
+        assert await untouched.recv() == "hello"
+        await soon(lambda: books(operator)["owed"] == 0, "all are acknowledged")
+        assert (books(operator)["deleted"], books(operator)["active"]) == (3, 1)
+    await soon(lambda: books(operator)["active"] == 0, "a client that leaves gives its stream back")
+    for server in (here, there):
+        assert "Traceback" not in server.logs(), server.tail()
+
+
+async def test_only_what_the_app_says_counts_as_activity(serve: Serve, operator: Sessions) -> None:
+    server = serve()
+    async with socket(server, await signed_in(server.url)) as websocket:
+        session_id = str(await websocket.recv())
+
+        def last() -> Any:
+            session = operator.get(session_id)
+            assert session is not None
+            return session.last_activity
+
+        before = last()
+        await websocket.send("hello")
+        await websocket.recv()
+        await (await websocket.ping())
+        assert last() == before
+        await websocket.send("touch")
+        await websocket.recv()
+        assert last() > before
+
+
+async def test_a_bug_in_a_websocket_gives_its_stream_back(serve: Serve, operator: Sessions) -> None:
+    server = serve()
+    async with socket(server, await signed_in(server.url)) as websocket:
+        await websocket.recv()
+        await websocket.send("fail")
+        assert (await closing(websocket))[0] in (1011, 1006)
+    await soon(lambda: books(operator)["active"] == 0, "it is given back")
+
+
+async def test_too_many_streams_are_refused(serve: Serve) -> None:
+    server = serve(SESSIONSWEEP_MAX_STREAMS_PER_SESSION="1")
+    headers = await signed_in(server.url)
+    async with socket(server, headers) as websocket:
+        await websocket.recv()
+        with pytest.raises(InvalidStatus) as refused:
+            await socket(server, headers)
+        assert refused.value.response.status_code == 429
+        async with httpx.AsyncClient(base_url=server.url, headers=headers) as web:
+            answer = await web.get("/events/1")
+            assert (answer.status_code, answer.json()["limit"]) == (429, "MAX_STREAMS_PER_SESSION")
+        async with socket(server, headers, "/ws-late") as late:
+            assert (await closing(late))[0] == 1008
+
+
+async def test_a_sweep_ends_half_and_the_others_never_notice(serve: Serve, operator: Sessions) -> None:
+    servers = [serve("a"), serve("b")]
+    sweep = Sweep(operator.core, operator.store, Trust(operator.core, operator.store))
+    async with contextlib.AsyncExitStack() as stack:
+        due, lively = [], []
+        for number in range(SOCKETS):
+            server = servers[number % 2]
+            headers = await signed_in(server.url)
+            websocket = await stack.enter_async_context(socket(server, headers))
+            await websocket.recv()
+            (due if number % 4 < 2 else lively).append(websocket)
+            if number % 4 < 2:
+                async with httpx.AsyncClient(base_url=server.url, headers=headers) as web:
+                    await web.post("/idle/0.2")
+        assert books(operator)["active"] == SOCKETS
+
+        def all_ended() -> bool:
+            sweep.run_once()
+            return operator.stats().active_sessions == SOCKETS - len(due)
+
+        await soon(all_ended, "the sweep has ended half")
+        assert {await closing(one) for one in due} == {(4401, "session ended: idle")}
+        for number, one in enumerate(lively):
+            await one.send(f"still here {number}")
+            assert await one.recv() == f"still here {number}"
+        await soon(lambda: books(operator)["owed"] == 0, "all are acknowledged")
+        assert (books(operator)["deleted"], books(operator)["active"]) == (len(due), len(lively))
+
+        # a node dies: the other's sockets go on, the dead one's are registered no longer
+        servers[0].kill()
+        process = next(name for name in operator.store.execute(op.Table("p")) if name.startswith("a."))
+        silent_since = operator.store.execute(op.Facts()).now - 61_000  # as if its heartbeat were that old
+        operator.store.execute(op.TablePut("p", process, str(silent_since)))
+        on_dead = len(lively) // 2
+        assert Upkeep(operator.core, operator.store).run_once().streams == on_dead
+        assert books(operator)["active"] == len(lively) - on_dead
+        listed, _ = operator.list(limit=1000)
+        assert sum(one.stream_count for one in listed) == len(lively) - on_dead
+        for one in lively:
+            with contextlib.suppress(ConnectionClosed):
+                await one.send("ping")
+        alive = [one for one in lively if one.close_code is None and one.remote_address[1] == _port(servers[1])]
+        assert len(alive) == len(lively) - on_dead
+        for one in alive:
+            assert await one.recv() == "ping"
+
+
+def _port(server: Server) -> int:
+    return int(server.url.rpartition(":")[2])
+
+
+# server-sent events
+
+
+async def lines_until(lines: AsyncIterator[str], last: str) -> list[str]:
+    """Lines up to one that begins so."""
+    seen: list[str] = []
+    async with asyncio.timeout(60):
+        async for line in lines:
+            seen.append(line)
+            if line.startswith(last):
+                return seen
+    raise AssertionError(seen)
+
+
+async def test_events_end_with_the_session(serve: Serve, operator: Sessions) -> None:
+    server = serve()
+    headers = await signed_in(server.url)
+    async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=60) as web:
+        session_id = (await web.get("/read")).json()["id"]
+        async with web.stream("GET", "/events/2") as response:
+            assert response.headers["Content-Type"].startswith("text/event-stream")
+            assert "private" in response.headers["Cache-Control"]
+            lines = response.aiter_lines()
+            seen = await lines_until(lines, "data: second line")
+            assert seen == ["event: tick", 'data: {"n": 1}', "", "data: text 2", "data: second line"]
+            assert books(operator)["active"] == 1
+            operator.end(session_id)
+            assert await lines_until(lines, "data: admin") == ["", "event: session-ended", "data: admin"]
+            assert [line async for line in lines] == [""], "and the response with them"
+        await soon(lambda: books(operator)["owed"] == 0, "it is acknowledged")
+        assert "source closed" in server.logs()
+        assert (await web.get("/events/1")).status_code == 401
+    assert "Traceback" not in server.logs(), server.tail()
+
+
+async def test_a_client_that_leaves_stops_the_source(serve: Serve, operator: Sessions) -> None:
+    server = serve()
+    headers = await signed_in(server.url)
+    async with (
+        httpx.AsyncClient(base_url=server.url, headers=headers, timeout=60) as web,
+        web.stream("GET", "/events/0") as response,
+    ):
+        await lines_until(response.aiter_lines(), "event: tick")
+    await soon(lambda: books(operator)["active"] == 0, "its stream is given back")
+    await asyncio.to_thread(server.wait_for_log, "source closed")
+
+
+async def test_a_source_that_ends_ends_the_response(serve: Serve, operator: Sessions) -> None:
+    server = serve()
+    async with httpx.AsyncClient(base_url=server.url, headers=await signed_in(server.url), timeout=60) as web:
+        assert (await web.get("/short-events")).content == b"data: raw\n\n"
+    await soon(lambda: books(operator)["active"] == 0, "its stream is given back")
+
+
+@pytest.fixture(params=["redis", "memory"])
+async def request_session(
+    request: pytest.FixtureRequest, redis_url: str, namespace: str
+) -> AsyncIterator[RequestSession]:
+    url = redis_url if request.param == "redis" else "memory://"
+    sessions = AsyncSessions(Settings(redis_url=url, namespace=namespace, secret_key=KEY, max_streams_per_session=1))
+    session, _ = await sessions.create()
+    yield RequestSession(sessions, Client(), session)
+    await sessions.close()
+
+
+async def test_silence_is_filled_and_renews_nothing(
+    request_session: RequestSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams_module, "SILENCE", 0.01)
+    more = asyncio.Event()
+
+    async def source() -> AsyncIterator[str]:
+        yield "one"
+        await more.wait()
+        yield "two"
+
+    before = request_session.existing().last_activity
+    stream = request_session.events(source())
+    assert await anext(stream) == b"data: one\n\n"
+    assert [await anext(stream) for _ in range(3)] == [b": keep-alive\n\n"] * 3
+    more.set()
+    seen = [one async for one in stream]
+    assert [one for one in seen if one != b": keep-alive\n\n"] == [b"data: two\n\n"]
+    session = await request_session.sessions.attach(str(request_session.id))
+    assert (session.last_activity, session.stream_count) == (before, 0)
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def test_an_error_of_the_source_is_the_apps_own(request_session: RequestSession) -> None:
+    async def source() -> AsyncIterator[str]:
+        yield "one"
+        raise ZeroDivisionError
+
+    stream = request_session.events(source())
+    await anext(stream)
+    with pytest.raises(ZeroDivisionError):
+        await anext(stream)
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+    assert (await request_session.sessions.attach(str(request_session.id))).stream_count == 0
+
+
+async def test_the_end_overtakes_an_event_that_nobody_takes(request_session: RequestSession) -> None:
+    closed = []
+
+    async def source() -> AsyncIterator[str]:
+        try:
+            while True:
+                yield "more"
+        finally:
+            closed.append(True)
+
+    stream = request_session.events(source())
+    assert await anext(stream) == b"data: more\n\n"
+    await request_session.existing().end()
+    await soon(lambda: closed, "the source is closed although its event waits")
+    assert [one async for one in stream] == [b"event: session-ended\ndata: logout\n\n"]
+
+
+async def test_a_stream_that_is_refused_or_never_begun_leaves_nothing(request_session: RequestSession) -> None:
+    closed = []
+
+    async def source() -> AsyncIterator[str]:
+        try:
+            yield "more"
+        finally:
+            closed.append(True)
+
+    async with request_session.stream("the only one"):
+        second = request_session.events(source())
+        with pytest.raises(LimitReachedError):
+            await request_session.finish()
+        await request_session.close()
+        with pytest.raises(StopAsyncIteration):
+            await anext(second)
+    never = request_session.events(source())
+    await never.aclose()
+    begun = request_session.events(source())
+    await begun.begin()
+    await begun.aclose()
+    await begun.aclose()
+    session = await request_session.sessions.attach(str(request_session.id))
+    assert (session.stream_count, request_session.sessions.streams.mine()) == (0, [])
