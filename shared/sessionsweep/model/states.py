@@ -42,9 +42,9 @@ class Outcome(StrEnum):
     """What became of one attempt to reclaim, as the settle script counts it."""
 
     DELETED = "deleted"
-    GONE = "gone"  # found already absent
+    GONE = "gone"  # found already absent, or gone with its ephemeral node or its process
     PROMOTED = "promoted"
-    FORGOTTEN = "forgotten"  # dropped from the dead letters, or lost with an ephemeral node
+    FORGOTTEN = "forgotten"  # an operator dropped it from the dead letters, or its volume from the deployment
     BUSY = "busy"  # locked by a writer or reader: tried again, no try used
     FAILED = "failed"
 
