@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -14,51 +14,22 @@ import pytest
 from flask import Flask, Response, jsonify
 from flask.json.tag import JSONTag
 from flask.testing import FlaskClient
+from flask_apps import Apps, Make, advance, sessions_of
 from markupsafe import Markup
 
-from sessionsweep import Sessions, Settings
+from sessionsweep import Settings
 from sessionsweep.integrations.flask import SessionSweep, current_session, no_activity
 from sessionsweep.store import operations as op
-from sessionsweep.store.memory import MemoryStore
-from sessionsweep.store.redis.sync import RedisStore
-from support.nodes import KEY
 
-Make = Callable[..., Flask]
 OURS = {"SESSIONSWEEP_IDLE_TIMEOUT": "10s", "SESSIONSWEEP_MAX_DURATION": "100s"}
 
 
 @pytest.fixture(params=["memory", "redis"])
 def make(request: pytest.FixtureRequest, namespace: str) -> Iterator[Make]:
-    """Apps of one deployment, whose time the test moves (`advance`)."""
-    memory = request.param == "memory"
-    url = "memory://" if memory else request.getfixturevalue("redis_url")
-    made: list[Sessions] = []
-
-    def one(sweep: SessionSweep | None = None, **config: Any) -> Flask:
-        app = Flask("app")
-        base = {"SESSIONSWEEP_REDIS_URL": url, "SESSIONSWEEP_NAMESPACE": namespace, "SESSIONSWEEP_SECRET_KEY": KEY}
-        app.config.update(base, **config)
-        (sweep or SessionSweep()).init_app(app)
-        sessions = sessions_of(app)
-        if not memory:
-            sessions.store = RedisStore(url, namespace, test_clock=True)
-        made.append(sessions)
-        return app
-
-    yield one
-    for sessions in made:
-        sessions.close()
-
-
-def sessions_of(app: Flask) -> Sessions:
-    found: Sessions = app.extensions["sessionsweep"].sessions
-    return found
-
-
-def advance(app: Flask, seconds: float) -> None:
-    store = sessions_of(app).store
-    assert isinstance(store, RedisStore | MemoryStore)
-    store.advance(round(seconds * 1000))
+    """Apps on either store."""
+    apps = Apps("memory://" if request.param == "memory" else request.getfixturevalue("redis_url"), namespace)
+    yield apps
+    apps.close()
 
 
 def views(app: Flask) -> FlaskClient:
@@ -292,6 +263,27 @@ def test_a_key_that_is_removed_is_removed(make: Make) -> None:
     fresh = app.test_client()
     fresh.post("/made")
     assert fresh.get("/get").json == {"kept": 1}
+
+
+def test_a_key_that_other_code_wrote_in_its_own_order_is_not_sent_again(make: Make) -> None:
+    app = make()
+    client = views(app)
+
+    @app.post("/late")
+    def late() -> str:
+        flask.session["mine"] = 1
+        assert current_session.id is not None
+        meanwhile = sessions_of(app).attach(current_session.id)
+        meanwhile.data["c"] = "theirs"
+        meanwhile.save()
+        return "ok"
+
+    client.post("/set", json={"a": 1})
+    job = the_session(app)
+    job.data["c"] = {"z": 1, "a": 2}
+    job.save()
+    client.post("/late")
+    assert client.get("/get").json == {"a": 1, "mine": 1, "c": "theirs"}
 
 
 def test_other_code_of_ours_reads_the_same_keys(make: Make) -> None:
