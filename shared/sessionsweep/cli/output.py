@@ -46,17 +46,18 @@ def err() -> Console:
 
 def say(message: str) -> None:
     """One line of a result for people."""
-    out().print(Text(message), soft_wrap=True)
+    out().print(Text(printable(message)), soft_wrap=True)
 
 
 def note(message: str) -> None:
     """A remark beside the result, on standard error."""
-    err().print(Text(message), soft_wrap=True, style="yellow")
+    err().print(Text(printable(message)), soft_wrap=True, style="yellow")
 
 
 def complain(message: str) -> None:
-    """Why it failed, on standard error."""
-    err().print(Text(f"error: {message}"), soft_wrap=True, style="red")
+    """Why it failed, on standard error: each fault on its line, indented so that none looks like another message."""
+    told = "\n  ".join(printable(line) for line in message.split("\n"))
+    err().print(Text(f"error: {told}"), soft_wrap=True, style="red")
 
 
 def print_json(value: Any) -> None:
@@ -122,7 +123,7 @@ def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in pairs:
-        table.add_row(name, Text(printable(value)))
+        table.add_row(Text(printable(name)), Text(printable(value)))
     out().print(table)
 
 
