@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from support import django_site
-from support.nodes import KEY
 
 django_site.ready()
 
@@ -22,52 +21,16 @@ from django.core import signing  # noqa: E402
 from django.test import override_settings  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from sessionsweep import AsyncSessions, Session, Sessions, Settings  # noqa: E402
 from sessionsweep.integrations.django import SessionStore, configured  # noqa: E402
-from sessionsweep.store.memory import AsyncMemoryStore, MemoryStore  # noqa: E402
-from sessionsweep.store.redis.aio import AsyncRedisStore  # noqa: E402
-from sessionsweep.store.redis.sync import RedisStore  # noqa: E402
-
-
-class Deployment:
-    """One deployment, whose time the test moves, in place of the one that Django's settings describe."""
-
-    def __init__(
-        self, store: RedisStore | MemoryStore, aio: AsyncRedisStore | AsyncMemoryStore, **settings: Any
-    ) -> None:
-        made = Settings(secret_key=KEY, node="a", cleanup_interval=1, grace_period=0, **settings)
-        self.settings = made.with_framework_defaults(idle_timeout=1_209_600, max_duration=0, hold=900)
-        self.store = store
-        self.sessions = Sessions(self.settings, store=store)
-        self.configured = configured.Configured(self.sessions, AsyncSessions(self.settings, store=aio))
-
-    def advance(self, seconds: float) -> None:
-        self.store.advance(round(seconds * 1000))
-
-    def of(self, session: SessionStore) -> Session:
-        """The same session, read without Django."""
-        assert session.session_key is not None
-        return self.sessions.open(session.session_key, touch=False)
-
-    def count(self) -> int:
-        return self.sessions.stats().total_sessions_created
+from support.django_deployment import Deployment  # noqa: E402
 
 
 @pytest.fixture(params=["memory", "redis"])
 def deployment(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
-    options: dict[str, Any] = {"volumes": f"one={tmp_path / 'one'}", **getattr(request.function, "settings", {})}
-    if request.param == "memory":
-        store = MemoryStore()
-        made = Deployment(store, AsyncMemoryStore(store), redis_url="memory://", **options)
-    else:
-        url, namespace = request.getfixturevalue("redis_url"), request.getfixturevalue("namespace")
-        made = Deployment(
-            RedisStore(url, namespace, test_clock=True),
-            AsyncRedisStore(url, namespace, test_clock=True),
-            redis_url=url,
-            namespace=namespace,
-            **options,
-        )
+    settings: dict[str, Any] = {"volumes": f"one={tmp_path / 'one'}", **getattr(request.function, "settings", {})}
+    if request.param == "redis":
+        settings |= {"url": request.getfixturevalue("redis_url"), "namespace": request.getfixturevalue("namespace")}
+    made = Deployment(**settings)
     monkeypatch.setattr(configured, "_current", made.configured)
     yield made
     made.sessions.close()

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -15,6 +16,7 @@ from django.utils.encoding import force_bytes
 
 from sessionsweep.engine.inprocess import InProcessSweeper
 from sessionsweep.errors import ConfigurationError
+from sessionsweep.integrations.paths import PathPatterns
 from sessionsweep.sessions.aio import AsyncSessions
 from sessionsweep.sessions.sync import Sessions
 from sessionsweep.settings import PREFIX, Settings
@@ -22,6 +24,7 @@ from sessionsweep.settings import PREFIX, Settings
 #: The domain of our key under Django's SECRET_KEY (HMAC as a key derivation, NIST SP 800-108): what either signs means
 #: nothing to the other, and ours doesn't give Django's away.
 _DOMAIN = b"sessionsweep.integrations.django: key of session tokens, 1"
+NO_ACTIVITY_PATHS, TIME_LEFT_HEADER = "no_activity_paths", "time_left_header"  # options that no setting is
 HOLD = 900.0  # s, at most: see docs/decisions/0012-django-ages.md
 
 
@@ -87,8 +90,23 @@ def settings() -> Settings:
     return Settings(**values).with_framework_defaults(idle_timeout=age, max_duration=0, hold=min(age, HOLD))
 
 
+def no_activity_paths() -> PathPatterns:
+    """`NO_ACTIVITY_PATHS` of `SESSIONSWEEP`. Raises ConfigurationError."""
+    listed = _said().get(NO_ACTIVITY_PATHS) or ()
+    return _patterns((listed,) if isinstance(listed, str) else tuple(listed))
+
+
+def time_left_header() -> str | None:
+    """`TIME_LEFT_HEADER` of `SESSIONSWEEP`: the header that tells each response's reader; None: none does."""
+    return _said().get(TIME_LEFT_HEADER) or None
+
+
 def given() -> dict[str, Any]:
-    """What the project's `SESSIONSWEEP` says, by our names. Raises ConfigurationError: it is no dict."""
+    """The settings that the project's `SESSIONSWEEP` names. Raises ConfigurationError: it is no dict."""
+    return {name: value for name, value in _said().items() if name not in (NO_ACTIVITY_PATHS, TIME_LEFT_HEADER)}
+
+
+def _said() -> dict[str, Any]:
     said = getattr(django_settings, "SESSIONSWEEP", {})
     if not isinstance(said, Mapping):
         raise ConfigurationError(f'SESSIONSWEEP is a {type(said).__name__}; write SESSIONSWEEP = {{"REDIS_URL": …}}')
@@ -109,6 +127,14 @@ def environment() -> dict[str, str]:
     values.pop("secret_key_file", None)
     values["secret_key"] = [key.decode() for key in made.signing_keys]
     return {PREFIX + name.upper(): _text(value) for name, value in values.items()}
+
+
+@cache
+def _patterns(listed: tuple[str, ...]) -> PathPatterns:
+    for pattern in listed:
+        if not isinstance(pattern, str) or not pattern.startswith(("/", "*")):
+            raise ConfigurationError(f"SESSIONSWEEP NO_ACTIVITY_PATHS: {pattern!r} matches no path; begin it with /")
+    return PathPatterns(listed)
 
 
 def _has_key(values: Mapping[str, Any]) -> bool:

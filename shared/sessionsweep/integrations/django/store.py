@@ -44,6 +44,8 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     #: Who sends the request. Our middleware sets it; Django's doesn't tell a session.
     client: Client = _NOBODY
+    #: This request is no activity, so SESSION_SAVE_EVERY_REQUEST doesn't save it. Our middleware sets this too.
+    passive = False
     _session_key: str | None
 
     def __init__(self, session_key: str | None = None) -> None:
