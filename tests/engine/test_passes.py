@@ -280,3 +280,10 @@ def test_one_record_that_cannot_be_read_keeps_no_other_from_its_sweep(
             if node.upkeep.run_once().damaged:
                 break
         assert f"r:{broken.id}" in caplog.text
+
+
+def test_a_sweep_that_is_a_dry_run_is_not_the_last_sweep(node: Node) -> None:
+    node.sweep.run_once(renew=False)
+    assert "last_sweep" not in node.store.execute(op.Meta()), "workers would not notice that none runs"
+    node.sweep.run_once()
+    assert int(node.store.execute(op.Meta())["last_sweep"]) > 0

@@ -32,13 +32,20 @@ class Sweep:
         self._trust = trust or Trust(core, store)
 
     def run_once(
-        self, now: int = 0, *, budget: float = 20.0, effort: float = 0.5, stop: threading.Event | None = None
+        self,
+        now: int = 0,
+        *,
+        budget: float = 20.0,
+        effort: float = 0.5,
+        stop: threading.Event | None = None,
+        renew: bool = True,
     ) -> SweepResult:
         """Ends everything due by `now` (ms of the store's clock; 0, or a time to come: its present).
 
         Args:
             budget: seconds after which the pass stops with `more`.
             effort: share of the time that is worked (see Pace).
+            renew: whether this counts as the last sweep, by which workers tell that one is overdue. Not a dry run.
         """
         result, pace = SweepResult(), Pace(budget, effort, stop)
         observe = self._core.settings.mode == "observe"
@@ -62,7 +69,8 @@ class Sweep:
                     failed = failed or error
             if result.more:
                 break
-        self._store.execute(op.SetMeta({"last_sweep": str(facts.now)}, raise_only=True))
+        if renew:
+            self._store.execute(op.SetMeta({"last_sweep": str(facts.now)}, raise_only=True))
         result.seconds = pace.seconds
         if failed is not None:
             raise failed
