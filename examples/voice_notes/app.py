@@ -208,7 +208,10 @@ def create_app(settings: Settings | None = None) -> Flask:
 def _field(name: str) -> str:
     """A text field of a JSON object or a form."""
     if request.is_json:
-        body = request.get_json()
+        try:
+            body = request.get_json()
+        except RecursionError:
+            raise BadRequest("This JSON nests too deeply.") from None
         value = body.get(name) if isinstance(body, dict) else None
     else:
         value = request.form.get(name)

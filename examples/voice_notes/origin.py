@@ -25,4 +25,7 @@ def is_foreign(request: Request) -> bool:
         return site not in ("same-origin", "none")  # none: the visitor's own doing, such as a bookmark
     origin = request.headers.get("Origin")
     # The host is compared, not the scheme: behind a proxy that speaks TLS the app sees http.
-    return origin is not None and urlsplit(origin).netloc != request.host
+    try:
+        return origin is not None and urlsplit(origin).netloc != request.host
+    except ValueError:  # no address, so not ours
+        return True

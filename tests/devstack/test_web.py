@@ -11,7 +11,7 @@ import pytest
 
 from sessionsweep_workers.devstack.ports import LOOPBACK, free_port
 from sessionsweep_workers.devstack.readiness import answers
-from support.processes import LocalProcess
+from support.processes import LocalProcess, wait_until
 
 MakeNode = Callable[..., LocalProcess]
 
@@ -60,3 +60,34 @@ def test_a_wrong_setting_is_named_on_one_line(node: MakeNode) -> None:
         web.start()
     assert "SESSIONSWEEP_IDLE_TIMEOUT" in web.logs()
     assert "Traceback" not in web.logs()
+
+
+#: A node whose app fails at every address; Flask logs the address, which is a stranger's text.
+FAILING = """
+import sys
+from flask import Flask
+from sessionsweep_workers.devstack import web
+
+app = Flask("failing")
+app.get("/healthz", endpoint="health")(lambda: "ok")
+app.get("/<path:path>", endpoint="fail")(lambda path: int(path))
+web.load_example = lambda: app
+sys.exit(web.main(sys.argv[1:]))
+"""
+
+
+def test_a_stranger_forges_no_line_of_its_log(node: MakeNode) -> None:
+    port = free_port()
+    web = node(port)
+    web.argv[web.argv.index("-P") :] = ["-P", "-c", FAILING, "--port", str(port)]
+    with web:
+        for cut in ("%0a", "%0d", "%c2%85", "%e2%80%a8", "%1b[2J", "%e2%80%ae"):
+            connection = http.client.HTTPConnection(LOOPBACK, port, timeout=5)
+            connection.request("GET", f"/{cut}ERROR%20root:%20forged")
+            assert connection.getresponse().status == 500
+            connection.close()
+        wait_until(lambda: web.logs().count("Exception on /") == 6, what="each is logged")
+        log = web.logs()
+    assert log.count("ERROR root: forged") >= 6
+    assert not [line for line in log.splitlines() if line.lstrip().startswith("ERROR root")]
+    assert not set("\x1b\u202e") & set(log)

@@ -31,6 +31,16 @@ def test_a_terminal_is_not_steered() -> None:
     assert "\x1b" not in formatted("\x1b[2J%s", "\x9b2J", extra={"agent": "\x1b]0;x\x07"})
 
 
+@pytest.mark.parametrize("steer", ["\x1b[2J", "\r", "\x85", "\u202e", "\u2066"])
+def test_neither_by_an_errors_text(steer: str) -> None:
+    try:
+        raise ValueError(f"{steer}FORGED")
+    except ValueError:
+        text = formatted(f"failed {steer}", exc=True)
+    assert steer not in text
+    assert text.splitlines()[-1].startswith("    ValueError: \\")
+
+
 def test_an_errors_text_is_told_apart_from_the_log() -> None:
     try:
         int(FORGED)

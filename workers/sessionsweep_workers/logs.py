@@ -1,16 +1,14 @@
-"""The log format of our own workers: one plain line an event, with its fields; no line can be forged."""
+"""The log format of our own processes: one plain line an event, with its fields; no line can be forged."""
 
 from __future__ import annotations
 
 import logging
-import textwrap
 from typing import Any
 
-from celery.signals import after_setup_logger
-
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data"}
-# what begins a line or steers a terminal: control characters, and Unicode's own line breaks
-_BREAKS = str.maketrans({c: repr(chr(c))[1:-1] for c in (*range(32), *range(127, 160), 0x2028, 0x2029) if c != 9})
+# what begins a line or steers a terminal: control characters, Unicode's own line breaks and its changes of direction
+_CONTROLS = (*range(32), *range(127, 160), 0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_BREAKS = str.maketrans({c: repr(chr(c))[1:-1] for c in _CONTROLS if c != 9})
 
 
 class Fields(logging.Formatter):
@@ -23,11 +21,13 @@ class Fields(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         """The traceback, indented: no line of it, which an error's text may hold, looks like a line of the log."""
-        return textwrap.indent(super().formatException(ei), "    ", lambda _: True)
+        return "\n".join(f"    {line.translate(_BREAKS)}" for line in super().formatException(ei).split("\n"))
 
 
 def connect() -> None:
     """Sets the format when Celery has set up its loggers, with the format it was told. Calling again is harmless."""
+    from celery.signals import after_setup_logger  # web nodes have the format without Celery
+
     after_setup_logger.connect(_set_format, weak=False, dispatch_uid="sessionsweep.logs")
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from sessionsweep.errors import ConfigurationError, SessionSweepError
 
+from ..logs import Fields
 from .ports import LOOPBACK
 
 THREADS = 8
@@ -62,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     level = logging.WARNING if options.quiet else logging.INFO
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stdout)
+    log = logging.StreamHandler(sys.stdout)
+    log.setFormatter(Fields("%(levelname)s %(name)s: %(message)s"))  # Flask logs addresses, which strangers choose
+    logging.basicConfig(level=level, handlers=[log])
     try:
         app = load_example()
     except SessionSweepError as error:
