@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -287,3 +288,20 @@ def test_a_sweep_that_is_a_dry_run_is_not_the_last_sweep(node: Node) -> None:
     assert "last_sweep" not in node.store.execute(op.Meta()), "workers would not notice that none runs"
     node.sweep.run_once()
     assert int(node.store.execute(op.Meta())["last_sweep"]) > 0
+
+
+def test_a_stopped_reclaim_begins_no_other_batch(make_node: Callable[..., Node], tmp_path: Path) -> None:
+    """One more batch in each partition of each volume is a deletion that outlasts the stop by far."""
+    node = make_node(partitions=2, volumes=f"a={tmp_path}/a,b={tmp_path}/b")
+    sessions = [node.sessions.create()[0]]
+    while len({session.id[:2] for session in sessions}) < 2:
+        sessions.append(node.sessions.create()[0])
+    for session in sessions:
+        node.write(session, volume="a")
+        node.write(session, volume="b")
+        session.end()
+    stop = threading.Event()
+    stop.set()
+    result = node.reclaim.run_once(stop=stop)
+    assert (result.deleted, result.more) == (0, True)
+    assert node.reclaim.run_once().deleted == 2 * len(sessions)

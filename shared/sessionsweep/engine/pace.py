@@ -26,7 +26,12 @@ class Pace:
         if self._rest:
             self._stop.wait(min(0.25, worked * self._rest) * random.uniform(0.75, 1.25))  # noqa: S311
         self._last = time.monotonic()
-        return not self._stop.is_set() and self._last < self._until
+        return not self.over
+
+    @property
+    def over(self) -> bool:
+        """Whether the pass was stopped or its budget is used up: no other batch may begin."""
+        return self._stop.is_set() or time.monotonic() >= self._until
 
     @property
     def seconds(self) -> float:

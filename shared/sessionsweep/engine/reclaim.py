@@ -52,14 +52,19 @@ class Reclaim:
         for volume in self._core.mounts.here():
             if volume_ids is not None and volume.id not in volume_ids:
                 continue
+            if pace.over:
+                break
             location = volume_location(volume.id)
             try:
                 permit = self._trust.permit(volume)
                 for partition in everywhere:
+                    if pace.over:
+                        break
                     self._drain(partition, location, permit, now, result, pace)
             except (HeldError, VolumeError, OSError) as problem:
                 result.held.append(location)
                 log.warning("reclaim at %s stops: %s", location, problem)
+        result.more |= pace.over
         result.seconds = pace.seconds
         return result
 
