@@ -138,7 +138,14 @@ async def answer(
 ) -> None:
     """A whole JSON response."""
     content = json.dumps(body, separators=(",", ":")).encode()
-    fields = {"Content-Type": "application/json", "Content-Length": str(len(content)), **headers}
+    await respond(send, status, content, {"Content-Type": "application/json", **headers}, kind)
+
+
+async def respond(
+    send: Send, status: int, content: bytes, headers: Mapping[str, str], kind: str = "http.response"
+) -> None:
+    """A whole response; a server leaves the body out where HEAD asked."""
+    fields = {"Content-Length": str(len(content)), **headers}
     encoded = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
     await send({"type": f"{kind}.start", "status": status, "headers": encoded})
     await send({"type": f"{kind}.body", "body": content})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from sessionsweep.errors import (
     StoreError,
 )
 from sessionsweep.integrations import timeleft
-from sessionsweep.integrations.asgi.exchange import Exchange, Handshake, answer
+from sessionsweep.integrations.asgi.exchange import Exchange, Handshake, answer, respond
 from sessionsweep.integrations.asgi.headers import HOST_NAME, NAME, Cookie, joined
 from sessionsweep.integrations.asgi.lifespan import Lifespan
 from sessionsweep.integrations.asgi.request import SCOPE_KEY, RequestSession
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+OWN_METHODS = {
+    timeleft.TIME_LEFT_PATH: ("GET", "HEAD"),
+    timeleft.EXTEND_PATH: ("POST",),
+    timeleft.SCRIPT_PATH: ("GET", "HEAD"),
+}
+
 
 class SessionSweepMiddleware:
     """`app.add_middleware(SessionSweepMiddleware)`, or around any ASGI app.
@@ -44,8 +51,8 @@ class SessionSweepMiddleware:
         no_activity: patterns of paths whose requests don't renew the session (polling, health).
         without_session: patterns of paths that have no session at all, and cost nothing (static files).
         time_left_header: whether each answer to a client with a session says how long it lasts (`Session-Time-Left`).
-        time_left_path: answers GET with `{"seconds": …}`, which never renews; None: no such path.
-        extend_path: answers POST with the same, and counts as activity; None: no such path.
+        own_routes: whether to answer GET `/sessionsweep/time-left` with `{"seconds": 812.4}`, which never renews, POST
+            `/sessionsweep/extend` with the same, which does, and GET `/sessionsweep/warning.js`.
 
     Raises:
         ConfigurationError: a setting is missing or impossible.
@@ -61,8 +68,7 @@ class SessionSweepMiddleware:
         no_activity: Iterable[str] = (),
         without_session: Iterable[str] = (),
         time_left_header: bool = False,
-        time_left_path: str | None = timeleft.TIME_LEFT_PATH,
-        extend_path: str | None = timeleft.EXTEND_PATH,
+        own_routes: bool = True,
     ) -> None:
         if settings is not None and sessions is not None:
             raise ConfigurationError("give SessionSweepMiddleware settings or sessions, not both")
@@ -73,8 +79,7 @@ class SessionSweepMiddleware:
         self._no_activity = PathPatterns(no_activity)
         self._without_session = PathPatterns(without_session)
         self._time_left_header = time_left_header
-        self._time_left_path = time_left_path
-        self._extend_path = extend_path
+        self._own_routes = own_routes
         self._marked: MarkedRoutes | None = None
         self._told_insecure = False
 
@@ -89,8 +94,8 @@ class SessionSweepMiddleware:
             return
         self._lifespan.ensure()  # a server may run the app without a lifespan
         cookie = self._cookie(scope)
-        if scope["type"] == "http" and path in (self._time_left_path, self._extend_path):
-            await self._own_path(scope, send, cookie, renews=path == self._extend_path)
+        if self._own_routes and scope["type"] == "http" and path in OWN_METHODS:
+            await self._answer_own(scope, send, path, cookie)
             return
         session = await self._open(scope, cookie, touch=not self._is_quiet(scope, path))
         scope[SCOPE_KEY], scope["session"] = session, session.raw_data
@@ -110,18 +115,22 @@ class SessionSweepMiddleware:
         finally:
             await session.close()
 
-    async def _own_path(self, scope: Scope, send: Send, cookie: Cookie, *, renews: bool) -> None:
-        if scope["method"] not in (("POST",) if renews else ("GET", "HEAD")):
+    async def _answer_own(self, scope: Scope, send: Send, path: str, cookie: Cookie) -> None:
+        methods = OWN_METHODS[path]
+        if scope["method"] not in methods:
             # no change of state by GET: a prefetch or an image must not keep a session alive
-            await answer(send, 405, {"error": "Method not allowed."}, {"Allow": "POST" if renews else "GET"})
+            await answer(send, 405, {"error": "Method not allowed."}, {"Allow": ", ".join(methods)})
             return
-        session = await self._open(scope, cookie, touch=renews)
-        exchange = Exchange(scope, send, session, cookie, time_left=False)
+        if path == timeleft.SCRIPT_PATH:
+            script = await asyncio.to_thread(timeleft.script)
+            await respond(send, 200, script, {"Content-Type": timeleft.SCRIPT_TYPE, "Cache-Control": "max-age=3600"})
+            return
+        session = await self._open(scope, cookie, touch=path == timeleft.EXTEND_PATH)
         scope["session"] = session.raw_data
+        exchange = Exchange(scope, send, session, cookie, time_left=False)
         try:
-            if renews:
-                session.existing()
-            await answer(exchange.send, 200, timeleft.body(session.time_left()), {"Cache-Control": "no-store"})
+            body = timeleft.body(session.time_left())
+            await answer(exchange.send, 200, body, {"Cache-Control": "private, no-store"})
         except SessionSweepError as error:
             await exchange.answer(error)
 
