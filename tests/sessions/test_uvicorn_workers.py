@@ -1,14 +1,21 @@
-"""AsyncSessions under uvicorn with two worker processes: no shared socket, no mixed-up reply."""
+"""AsyncSessions under uvicorn with two worker processes: no shared connection to Redis, no mixed-up reply."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
 from sessionsweep_workers.devstack.ports import free_port
-from support.processes import LocalProcess
+from support.processes import LocalProcess, descendants
+from support.sockets import connections
 
 CLIENTS, ROUNDS = 10, 4
 
@@ -50,6 +57,30 @@ async def test_two_workers_serve_the_same_sessions_and_mix_nothing_up(
                 pids.add(listed["pid"])
         return pids
 
-    with LocalProcess("uvicorn", [*argv, "--port", str(port)], tmp_path, env=env, ready_when=up, ready_timeout=60):
-        seen = await asyncio.gather(*(visit(number) for number in range(CLIENTS)))
-    assert len(set.union(*seen)) == 2, "both workers took part"
+    uvicorn = LocalProcess("uvicorn", [*argv, "--port", str(port)], tmp_path, env=env, ready_when=up, ready_timeout=60)
+    with uvicorn:
+        workers = set.union(*await asyncio.gather(*(visit(number) for number in range(CLIENTS))))
+        assert len(workers) == 2, "both workers took part"
+        held = {pid: connections(pid, redis_port(redis_url)) for pid in {uvicorn.pid, *descendants(uvicorn.pid)}}
+    assert {pid for pid, inodes in held.items() if inodes} == workers, "each holds a connection, and nobody else does"
+    for one, other in itertools.combinations(held.values(), 2):
+        assert not one & other, "each its own"
+
+
+def test_a_connection_that_two_processes_share_would_be_seen(redis_url: str) -> None:
+    port = redis_port(redis_url)
+    with socket.create_connection(("127.0.0.1", port)) as shared, socket.create_connection(("127.0.0.1", port)):
+        argv = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, pass_fds=[shared.fileno()]) as child:
+            ours, theirs = connections(os.getpid(), port), connections(child.pid, port)
+            assert child.stdin is not None
+            child.stdin.close()
+    assert len(ours) >= 2
+    assert len(ours & theirs) == 1
+
+
+def redis_port(url: str) -> int:
+    """Where the server listens."""
+    port = urlsplit(url).port
+    assert port is not None
+    return port
