@@ -8,19 +8,23 @@ from typing import Any
 import pytest
 
 from sessionsweep import Client, LimitReachedError
+from sessionsweep.model.ids import partition_of
 from sessionsweep.sessions import lifecycle
 from sessionsweep.store import operations as op
-from sessionsweep.store.flow import Flow, Work
+from sessionsweep.store.flow import Flow, Work, run
+from sessionsweep.store.outbox import drain
 from support.nodes import Node
 
 
 class Paused:
     """A flow that stops before it sends an operation of one kind: there somebody else acts, or its process dies."""
 
-    def __init__(self, node: Node, flow: Flow[Any], before: type[op.Operation[Any]]) -> None:
+    def __init__(self, node: Node, flow: Flow[Any], before: type[op.Operation[Any]], after: int = 0) -> None:
+        """`after`: how many of that kind it sends first."""
         self._node, self._flow = node, flow
         step = next(flow)
-        while not isinstance(step, before):
+        while not isinstance(step, before) or after > 0:
+            after -= isinstance(step, before)
             step = flow.send(self._carry_out(step))
         self.step = step
 
@@ -117,3 +121,58 @@ def test_who_comes_too_late_for_its_place_hears_which_limit_it_was(
             late.go_on()
         assert named == f"{caught.value.limit}={caught.value.value}"
     assert node.sessions.list()[0] == []
+
+
+# --- leaving a user and coming back, while what was left is being given back ----------------------------------
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+@pytest.mark.parametrize("when", [op.RotateSession, op.Confirm, None], ids=["reserved", "bound", "confirmed"])
+@pytest.mark.parametrize("delivered", [0, 1], ids=["place and shares", "shares"])
+def test_a_session_that_comes_back_to_its_user_stays_in_its_books(
+    make_node: Callable[..., Node], limit: int, when: type[op.Operation[Any]] | None, delivered: int
+) -> None:
+    """Two passes have read what it left with ana: one is late, the other delivers nothing after it came back."""
+    node = make_node(max_sessions_per_user=limit, max_resources_per_user=1)
+    node.store.freeze(1_800_000_000_000)  # all in one millisecond: time alone tells nothing apart
+    session, _ = node.sessions.create(user="ana")
+    rid, _ = node.write(session)
+    session.log_in("bob")
+    late = Paused(node, drain(partition_of(session.id)), op.GiveBack, delivered)
+    log_in = lifecycle.rotate(node.core, session._record, "ana")
+    if when is None:
+        run(log_in, node.store)
+        late.go_on()
+    else:
+        back = Paused(node, log_in, when)
+        late.go_on()
+        if limit:
+            with pytest.raises(LimitReachedError, match="MAX_SESSIONS_PER_USER"):
+                node.sessions.create(user="ana")
+        back.go_on()
+    session = node.sessions.attach(session.id)
+    assert ids(node, "ana") == [session.id]
+    with pytest.raises(LimitReachedError, match="MAX_RESOURCES_PER_USER"):
+        node.write(session)
+    if limit:
+        with pytest.raises(LimitReachedError, match="MAX_SESSIONS_PER_USER"):
+            node.sessions.create(user="ana")
+    session.delete(rid)
+    node.sweep.run_once()
+    node.write(session)
+    node.sessions.create(user="bob")  # its place there was given back
+    assert node.sessions.end_user("ana") == 1
+
+
+def test_a_session_that_left_its_user_takes_nothing_along(make_node: Callable[..., Node]) -> None:
+    node = make_node(max_sessions_per_user=1, max_resources_per_user=1)
+    node.store.freeze(1_800_000_000_000)
+    session, _ = node.sessions.create(user="ana")
+    node.write(session)
+    session.log_in("bob")
+    node.sweep.run_once()
+    other, _ = node.sessions.create(user="ana")
+    node.write(other)
+    assert ids(node, "bob") == [session.id]
+    assert node.sessions.end_user("ana") == 1
+    assert node.sessions.end_user("bob") == 1

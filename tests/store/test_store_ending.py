@@ -179,17 +179,42 @@ def test_an_entry_named_twice_is_removed_once(store: Subject) -> None:
     assert store.do(op.OutboxDone(P, (entry.raw, entry.raw))) == 1
 
 
-def test_whoever_comes_back_before_the_outbox_was_drained_keeps_the_place(store: Subject) -> None:
+def test_what_a_session_left_with_a_user_is_told_apart_from_what_it_has_when_it_comes_back(store: Subject) -> None:
+    """All in one millisecond; a pass that has read the outbox may deliver an entry at any later time."""
     flags = FLAG_USER_BOOK | FLAG_USER_QUOTA
     sid = store.create(user="ana", flags=flags)
-    store.do(op.RotateSession(sid, (), b"1" * 16, user="bob", flags=FLAG_USER_BOOK))
-    assert store.outbox() == {("user", sid, "ana", ""), ("user", sid, "ana", "*")}
-    back = store.do(op.RotateSession(sid, (), b"2" * 16, user="ana", flags=FLAG_USER_BOOK)).record
-    assert back is not None
-    assert back.flags == flags
-    assert store.outbox() == {("user", sid, "bob", "")}
+    store.do(op.Confirm("ana", sid, store.record(sid).last_activity))
+    bound = []
+    for number, user in enumerate(("bob", "ana", "bob", "ana")):
+        mac = bytes([65 + number]) * 16
+        record = store.do(op.RotateSession(sid, (), mac, user=user, flags=FLAG_USER_BOOK)).record
+        assert record is not None
+        assert record.flags == flags
+        assert store.do(op.RotateSession(sid, (), mac, user=user, flags=FLAG_USER_BOOK)).record == record
+        bound.append(record.last_activity)
+    assert bound == sorted({T0 + 1, *bound}), "each later than those before"
+    owed = store.do(op.OutboxRead(P))
+    left = [(one.user, one.resource_id, one.before) for one in owed]
+    assert left == [
+        (user, what, moment) for user, moment in zip(("ana", "bob") * 2, bound, strict=True) for what in ("", "*")
+    ]
+    store.do(op.Confirm("ana", sid, bound[1]))
+    store.do(op.ReserveQuota("ana", sid, "r1", 1))
+    first, later = owed[:4], owed[4:]
+    for one in first:
+        store.do(op.GiveBack(one.user, one.session_id, one.resource_id, one.before))
+    assert store.do(op.Members("ana")) == (sid,)
+    assert store.do(op.ReserveQuota("ana", sid, "r2", 0, max_resources=1)) == "limit:resources"
+    for one in later:
+        store.do(op.GiveBack(one.user, one.session_id, one.resource_id, one.before))
+    assert store.do(op.Members("ana")) == ()
+    assert store.do(op.ReserveQuota("ana", sid, "r2", 0, max_resources=1)) == "ok"
+
+
+def test_what_an_ended_session_leaves_is_given_back_in_any_case(store: Subject) -> None:
+    sid = store.create(user="ana", flags=FLAG_USER_BOOK | FLAG_TOTAL_BOOK | FLAG_USER_QUOTA)
     store.end(sid)
-    assert store.outbox() == {("user", sid, "bob", ""), ("user", sid, "ana", ""), ("user", sid, "ana", "*")}
+    assert {one.before for one in store.do(op.OutboxRead(P))} == {0}
 
 
 # --- keep-alives ----------------------------------------------------------------------------------------------

@@ -374,11 +374,12 @@ class StoreMachine(RuleBasedStateMachine):
     def books(
         self, user: str | None, sid: str, number: int | None, size: int, limit: int, what: int, before: int
     ) -> None:
+        bound = self.memory.now + before if before < 0 else 0
         share = "*" if number is None else resource_id(sid, number)
         if what <= 1:
-            self.both(op.Reserve(user, sid, limit, 60_000, 1 if what else 50))
+            self.both(op.Reserve(user, sid, limit, 60_000, 1 if what else 50, bound))
         elif what == 2:
-            self.both(op.Confirm(user, sid))
+            self.both(op.Confirm(user, sid, bound))
         elif what == 3:
             self.both(op.GiveBack(user, sid, before=before and self.memory.now + before))
         elif what == 4 and user and number is not None:

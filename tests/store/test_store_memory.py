@@ -63,7 +63,7 @@ ON_A_PARTITION: list[op.Operation[Any]] = [
     op.ListWheel(P), op.ScanSessions(P), op.Sight(P, "v", "run", (), 1, 1, 1), op.Counters(P), op.Count(P, {}),
 ]  # fmt: skip
 ON_WHAT_IS_COMMON: list[op.Operation[Any]] = [
-    op.Reserve("ana", SID, 1), op.Confirm("ana", SID), op.IsLapsed("ana", SID), op.GiveBack("ana", SID),
+    op.Reserve("ana", SID, 1), op.Confirm("ana", SID), op.GiveBack("ana", SID),
     op.Members("ana"), op.ReserveQuota("ana", SID, RID, 1), op.Facts(), op.Meta(), op.SetMeta({}), op.Table("n"),
     op.TablePut("n", "a", "b"), op.TableDrop("n", "a"), op.TakeLease("n", "a", 1), op.DropLease("n", "a"),
 ]  # fmt: skip

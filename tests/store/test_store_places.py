@@ -62,6 +62,24 @@ def test_confirmed_places_last_in_the_order_in_which_they_were_confirmed(store: 
     assert store.do(op.Reserve(user, new_session_id(P), 3)).suspects == tuple(sids)
 
 
+def test_of_several_bindings_the_latest_counts(store: Subject, user: str | None) -> None:
+    sid = new_session_id(P)
+    store.do(op.Confirm(user, sid, T0 + 5))
+    store.do(op.Confirm(user, sid, T0 + 4))
+    store.do(op.Confirm(user, sid))
+    store.do(op.Reserve(user, sid, 1, bound=T0 + 3))
+    assert store.do(op.GiveBack(user, sid, before=T0 + 4)) is False
+    store.do(op.Reserve(user, sid, 1, bound=T0 + 6))
+    assert store.do(op.GiveBack(user, sid, before=T0 + 5)) is False
+    store.do(op.Confirm(user, sid, T0 + 8))
+    assert store.do(op.GiveBack(user, sid, before=T0 + 7)) is False
+    assert store.do(op.GiveBack(user, sid, before=T0 + 8)) is True
+
+
+def test_without_a_limit_a_place_is_reserved_in_any_case(store: Subject, user: str | None) -> None:
+    assert all(store.do(op.Reserve(user, new_session_id(P), 0)).ok for _ in range(3))
+
+
 def test_a_place_can_be_confirmed_without_a_reservation(store: Subject, user: str | None) -> None:
     sid = new_session_id(P)
     assert store.do(op.Confirm(user, sid)) is True

@@ -89,7 +89,7 @@ def create(core: Core, client: Client, user: str | None, data: Mapping[str, Any]
         )
     )
     record = _bound(core, reply, session_id, user)
-    yield from places.confirm(core, session_id, user, flags)
+    yield from places.confirm(record, flags)
     return (record, reply.now), f"{session_id}.{secret}"
 
 
@@ -163,7 +163,7 @@ def track(core: Core, key: str, user: str | None, data: Mapping[str, Any]) -> Fl
             break
     record = _bound(core, reply, session_id, user)
     if record.session_id == session_id:
-        yield from places.confirm(core, session_id, user, flags)
+        yield from places.confirm(record, flags)
     elif flags:
         yield from places.give_back(session_id, user)
     return record, reply.now
@@ -185,12 +185,12 @@ def rotate(core: Core, record: SessionRecord, user: str | None = None) -> Flow[t
     session_id, secret = record.session_id, new_secret()
     flags, not_after = (0, 0)
     if user is not None and not (user == record.user and record.flags & FLAG_USER_BOOK):
-        flags, not_after = yield from places.reserve(core, session_id, user, only_user=True)
+        flags, not_after = yield from places.reserve_for_user(core, record, user)
     reply = yield from ask(
         op.RotateSession(session_id, (record.mac,), core.macs(session_id, secret)[0], user, flags, not_after)
     )
     updated = _bound(core, reply, session_id, user)
-    yield from places.confirm(core, session_id, user, flags)
+    yield from places.confirm(updated, flags)
     return (updated, reply.now), f"{session_id}.{secret}"
 
 

@@ -10,30 +10,29 @@ from __future__ import annotations
 from sessionsweep.deployment import Core, partitions
 from sessionsweep.errors import LimitReachedError
 from sessionsweep.model.ids import partition_of
-from sessionsweep.model.session import FLAG_TOTAL_BOOK, FLAG_USER_BOOK
+from sessionsweep.model.session import FLAG_TOTAL_BOOK, FLAG_USER_BOOK, SessionRecord
 from sessionsweep.model.states import EndReason
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask
 from sessionsweep.store.outbox import drain
 
 
-def reserve(core: Core, session_id: str, user: str | None, only_user: bool = False) -> Flow[tuple[int, int]]:
-    """Reserves what a session needs: (its flags, the deadline by which it must be bound; 0: none).
+def reserve(core: Core, session_id: str, user: str | None) -> Flow[tuple[int, int]]:
+    """Reserves what a new session needs: (its flags, the deadline by which it must be bound; 0: none).
 
     Raises:
         LimitReachedError: MAX_SESSIONS or MAX_SESSIONS_PER_USER is reached by sessions that are alive.
     """
     s = core.settings
     flags, not_after = 0, 0
-    if s.max_sessions and not only_user:
-        not_after = yield from _take(core, None, session_id, s.max_sessions, end_oldest=False)
+    if s.max_sessions:
+        not_after = yield from _take(core, None, session_id, s.max_sessions)
         flags |= FLAG_TOTAL_BOOK
     if user is not None:
         flags |= FLAG_USER_BOOK
         if s.max_sessions_per_user:
-            end_oldest = s.on_user_limit == "end-oldest"
             try:
-                deadline = yield from _take(core, user, session_id, s.max_sessions_per_user, end_oldest)
+                deadline = yield from _take_users(core, user, session_id)
             except LimitReachedError:
                 if flags & FLAG_TOTAL_BOOK:
                     yield from ask(op.GiveBack(None, session_id))
@@ -42,12 +41,30 @@ def reserve(core: Core, session_id: str, user: str | None, only_user: bool = Fal
     return flags, not_after
 
 
-def confirm(core: Core, session_id: str, user: str | None, flags: int) -> Flow[None]:
-    """Makes reserved places last; a user without a limit gets a place by this alone (for listing and ending)."""
+def reserve_for_user(core: Core, record: SessionRecord, user: str) -> Flow[tuple[int, int]]:
+    """Reserves a place with a user to whom a live session goes over: flags and deadline as `reserve` answers them.
+
+    Where the session comes from another user, it may be coming back, and what it owes for its last time here is still
+    to be delivered: then a place is reserved without a limit, too, so that it isn't without one for a moment.
+
+    Raises:
+        LimitReachedError: MAX_SESSIONS_PER_USER is reached by sessions that are alive.
+    """
+    if not core.settings.max_sessions_per_user and record.user is None:
+        return FLAG_USER_BOOK, 0
+    deadline = yield from _take_users(core, user, record.session_id, record.last_activity + 1)
+    return FLAG_USER_BOOK, deadline if core.settings.max_sessions_per_user else 0
+
+
+def confirm(record: SessionRecord, flags: int) -> Flow[None]:
+    """Makes reserved places last; a user without a limit gets a place by this alone (for listing and ending).
+
+    `record` is as it was answered when the session was bound: its last activity was that.
+    """
     if flags & FLAG_TOTAL_BOOK:
-        yield from ask(op.Confirm(None, session_id))
-    if flags & FLAG_USER_BOOK and user is not None:
-        yield from ask(op.Confirm(user, session_id))
+        yield from ask(op.Confirm(None, record.session_id))
+    if flags & FLAG_USER_BOOK and record.user is not None:
+        yield from ask(op.Confirm(record.user, record.session_id, record.last_activity))
 
 
 def give_back(session_id: str, user: str | None) -> Flow[None]:
@@ -57,10 +74,17 @@ def give_back(session_id: str, user: str | None) -> Flow[None]:
         yield from ask(op.GiveBack(user, session_id))
 
 
-def _take(core: Core, user: str | None, session_id: str, limit: int, end_oldest: bool) -> Flow[int]:
+def _take_users(core: Core, user: str, session_id: str, bound: int = 0) -> Flow[int]:
+    s = core.settings
+    return (yield from _take(core, user, session_id, s.max_sessions_per_user, s.on_user_limit == "end-oldest", bound))
+
+
+def _take(
+    core: Core, user: str | None, session_id: str, limit: int, end_oldest: bool = False, bound: int = 0
+) -> Flow[int]:
     name = "MAX_SESSIONS" if user is None else "MAX_SESSIONS_PER_USER"
     for _ in range(8):
-        reserved = yield from ask(op.Reserve(user, session_id, limit, suspects=min(limit, 1000)))
+        reserved = yield from ask(op.Reserve(user, session_id, limit, suspects=min(limit, 1000), bound=bound))
         if reserved.ok:
             return reserved.deadline
         freed = (yield from _free_due(core)) if user is None else 0

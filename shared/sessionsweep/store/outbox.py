@@ -18,7 +18,7 @@ def drain(partition: str, limit: int = 100) -> Flow[int]:
             log.warning("an entry of the outbox can't be read and is dropped: %r", entry.raw[:200])
             continue
         user = entry.user if entry.book == "user" else None
-        yield from ask(op.GiveBack(user, entry.session_id, entry.resource_id))
+        yield from ask(op.GiveBack(user, entry.session_id, entry.resource_id, entry.before))
     if entries:
         yield from ask(op.OutboxDone(partition, tuple(entry.raw for entry in entries)))
     return len(entries)

@@ -31,28 +31,29 @@ end
 if not known then return {0, now} end
 if not_after > 0 and now > not_after then return {5, now} end
 
+local last = math.max(now, h.last)
 local tail = string.sub(raw, 73)
 if bind == '1' then
   if tail == '' then tail = '\0\0\0\0\0\0\0' end
   local was, rest = struct.unpack('>I2c0', tail, 1)
   tail = struct.pack('>I2c0', #user, user) .. string.sub(tail, rest)
-  if was ~= user and bit.band(h.flags, BOOK_USER) > 0 then
-    redis.call('RPUSH', prefix .. 'o', 'user\0' .. sid .. '\0' .. was .. '\0')
-    h.flags = h.flags - BOOK_USER
-  end
-  -- quota shares stay with the user who made them until the resources go
-  if was ~= user and bit.band(h.flags, QUOTA) > 0 then
-    redis.call('RPUSH', prefix .. 'o', 'user\0' .. sid .. '\0' .. was .. '\0*')
-    h.flags = h.flags - QUOTA
-  end
-  -- whoever comes back before the outbox was drained keeps what the session had left there
   if was ~= user then
-    redis.call('LREM', prefix .. 'o', 0, 'user\0' .. sid .. '\0' .. user .. '\0')
-    if redis.call('LREM', prefix .. 'o', 0, 'user\0' .. sid .. '\0' .. user .. '\0*') > 0 then flags = bit.bor(flags, QUOTA) end
+    -- no two bindings of a session share a moment: whoever is late in giving back what it had in the former user's books
+    -- sees by it that the session has come back to that user since
+    last = math.max(now, h.last + 1)
+    local left = string.format('@%.0f', last)
+    if bit.band(h.flags, BOOK_USER) > 0 then
+      redis.call('RPUSH', prefix .. 'o', 'user\0' .. sid .. '\0' .. was .. '\0' .. left)
+      h.flags = h.flags - BOOK_USER
+    end
+    -- the flag stays: should the session come back in time, its shares are there again
+    if bit.band(h.flags, QUOTA) > 0 then
+      redis.call('RPUSH', prefix .. 'o', 'user\0' .. sid .. '\0' .. was .. '\0*' .. left)
+    end
   end
 end
 raw = string.char(1, bit.bor(h.flags, flags)) .. new_mac .. string.sub(raw, 19, 56)
-  .. struct.pack('>I6', math.max(now, h.last)) .. string.sub(raw, 63, 72) .. tail
+  .. struct.pack('>I6', last) .. string.sub(raw, 63, 72) .. tail
 redis.call('UNLINK', prefix .. 'none')
 redis.call('SET', session, raw)
 return {1, now, raw}

@@ -94,18 +94,12 @@ def move_books(partition: Partition, active: int, active_bytes: int, owed: int, 
     count[books.OWED_BYTES] += owed_bytes
 
 
-def owe_place(partition: Partition, book: str, session_id: str, user: str | None, resource_id: str = "") -> None:
-    """Puts a place to give back, in a book elsewhere, into the outbox."""
-    partition.outbox.append("\0".join((book, session_id, user or "", resource_id)).encode())
-
-
-def take_back_place(partition: Partition, book: str, session_id: str, user: str | None, resource_id: str = "") -> bool:
-    """Takes back out of the outbox what was not yet given back; whether there was any."""
-    raw = "\0".join((book, session_id, user or "", resource_id)).encode()
-    there = raw in partition.outbox
-    while raw in partition.outbox:
-        partition.outbox.remove(raw)
-    return there
+def owe_place(
+    partition: Partition, book: str, session_id: str, user: str | None, resource_id: str = "", before: int = 0
+) -> None:
+    """Puts a place to give back, in a book elsewhere, into the outbox. `before`: as in `OutboxEntry`."""
+    what = f"{resource_id}@{before}" if before else resource_id
+    partition.outbox.append("\0".join((book, session_id, user or "", what)).encode())
 
 
 def due_time(resource: Resource, *, live: bool, grave: Grave | None) -> int | None:

@@ -16,8 +16,9 @@ def reserve(state: State, operation: Reserve, now: int) -> Reserved:
     deadline = now + operation.duration
     mine = book.get(operation.session_id)
     if mine is not None and mine >= FAR:
+        book[operation.session_id] = max(mine, FAR + operation.bound)
         return Reserved(True, deadline, len(book))
-    if mine is None and len(book) >= operation.limit:
+    if mine is None and 0 < operation.limit <= len(book):
         lapsed = [sid for sid in _in_order(book) if book[sid] <= now]
         lasting = [sid for sid in _in_order(book) if book[sid] >= FAR]
         reply = Reserved(False, deadline, len(book), tuple((lapsed + lasting)[: operation.suspects]))
@@ -31,8 +32,9 @@ def reserve(state: State, operation: Reserve, now: int) -> Reserved:
 def confirm(state: State, operation: Confirm, now: int) -> bool:
     """Makes a place last."""
     book = state.books.setdefault(operation.user, {})
-    if book.get(operation.session_id, 0) < FAR:
-        book[operation.session_id] = FAR + now
+    mine = book.get(operation.session_id, 0)
+    if mine < FAR or mine < FAR + operation.bound:
+        book[operation.session_id] = FAR + (operation.bound or now)
     return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sessionsweep.model import books
 from sessionsweep.model.session import FLAG_USER_BOOK, FLAG_USER_QUOTA, Tombstone
 from sessionsweep.model.states import EndReason
-from sessionsweep.store.memory.ending import end, held_until, owe_place, reason_due, take_back_place
+from sessionsweep.store.memory.ending import end, held_until, owe_place, reason_due
 from sessionsweep.store.memory.replies import opened, record_of, unseal
 from sessionsweep.store.memory.state import NOTHING_MORE, STRIPES, More, Partition, Session, State
 from sessionsweep.store.memory.steps import Step, session_step
@@ -201,29 +201,25 @@ def rotate(state: State, partition: Partition, operation: RotateSession, now: in
         return Opened(OpenStatus.INVALID, now)
     if 0 < operation.not_after < now:
         return Opened(OpenStatus.ENDED, now, None, EndReason.LIMIT)
-    if operation.user is not None:
-        _bind(partition, operation.session_id, session.own_more(), operation.user)
+    last = max(session.last, now)
+    if operation.user is not None and (operation.user or None) != session.more.user:
+        last = max(session.last + 1, now)  # no two bindings of a session share a moment
+        _bind(partition, operation.session_id, session.own_more(), operation.user, last)
     if operation.flags:
         session.own_more().flags |= operation.flags & PUBLIC_FLAGS
     session.seal = operation.new_mac + session.seal[16:]
-    session.last = max(session.last, now)
+    session.last = last
     return opened(OpenStatus.OK, now, operation.session_id, session)
 
 
-def _bind(partition: Partition, session_id: str, more: More, user: str) -> None:
-    """Another user: what the session held in the former one's books is given back."""
+def _bind(partition: Partition, session_id: str, more: More, user: str, moment: int) -> None:
+    """Another user: what the session held in the former one's books is given back, unless it has come back by then."""
     was, more.user = more.user, user or None
-    if was == more.user:
-        return
     if more.flags & FLAG_USER_BOOK:
-        owe_place(partition, "user", session_id, was)
+        owe_place(partition, "user", session_id, was, before=moment)
     if more.flags & FLAG_USER_QUOTA:
-        owe_place(partition, "user", session_id, was, "*")
-    more.flags &= ~(FLAG_USER_BOOK | FLAG_USER_QUOTA)
-    # whoever comes back before the outbox was drained keeps what the session had left there
-    take_back_place(partition, "user", session_id, more.user)
-    if take_back_place(partition, "user", session_id, more.user, "*"):
-        more.flags |= FLAG_USER_QUOTA
+        owe_place(partition, "user", session_id, was, "*", before=moment)
+    more.flags &= ~FLAG_USER_BOOK
 
 
 @session_step

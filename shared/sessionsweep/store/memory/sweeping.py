@@ -94,11 +94,7 @@ def overdue_intents(state: State, partition: Partition, operation: OverdueIntent
 @partition_step
 def outbox_read(state: State, partition: Partition, operation: OutboxRead, now: int) -> tuple[OutboxEntry, ...]:
     """The oldest entries; they stay until they are reported as delivered."""
-    entries = []
-    for raw in list(partition.outbox)[: operation.limit]:
-        book, session_id, user, resource_id = raw.decode().split("\0")
-        entries.append(OutboxEntry(raw, book, session_id, user, resource_id))
-    return tuple(entries)
+    return tuple(OutboxEntry.read(raw) for raw in list(partition.outbox)[: operation.limit])
 
 
 @partition_step

@@ -22,22 +22,32 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class Reserve(Operation[Reserved]):
-    """Reserves a session's place in a book (`user` None: the book of all) for `duration`. Again = success."""
+    """Reserves a session's place in a book (`user` None: the book of all) for `duration`. Again = success.
+
+    `limit` 0: none. `bound` (ms): a place that the session has there already counts as bound then, if it was bound
+    earlier, so that what the session owes for an earlier time with this user doesn't take it away.
+    """
 
     user: str | None
     session_id: str
     limit: int
     duration: int = 60_000
     suspects: int = 50
+    bound: int = 0
     repeatable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
 class Confirm(Operation[bool]):
-    """A reservation becomes a lasting place. Places made by users without a limit are made by this alone."""
+    """A reservation becomes a lasting place. Places made by users without a limit are made by this alone.
+
+    `bound`: when its session was bound to it (ms; of several bindings the latest counts). 0: now, and a place that
+    lasts already stays as it is.
+    """
 
     user: str | None
     session_id: str
+    bound: int = 0
     repeatable: ClassVar[bool] = True
 
 

@@ -109,7 +109,8 @@ class RotateSession(Operation[Opened]):
     Success also when `new_mac` is in place already. INVALID when neither an old one nor the new one is.
     `old_macs` empty: trusted caller, the secret isn't asked.
     `not_after` as in CreateSession. `flags` are or-ed into the record's.
-    `touch` counts it as activity.
+    Counts as activity. The record's last activity is when it was bound: later than any moment before, so that places
+    of an earlier binding to the same user are told apart.
     """
 
     session_id: str

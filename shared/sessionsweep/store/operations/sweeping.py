@@ -57,13 +57,31 @@ class OverdueIntents(Operation[int]):
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """A place to give back: `book` is `total` or `user`. `resource_id` empty: a session's place."""
+    """A place to give back: `book` is `total` or `user`. `resource_id` empty: a session's place; `*`: all its shares.
+
+    `before` (ms): when the session went to another user; see GiveBack. 0: it has ended.
+    """
 
     raw: bytes
     book: str
     session_id: str
     user: str = ""
     resource_id: str = ""
+    before: int = 0
+
+    @classmethod
+    def read(cls, raw: bytes) -> OutboxEntry:
+        """From `<book> <session> <user> <resource>@<before>`, apart by NULs; `@<before>` is not in every entry.
+
+        One that can't be read is of no book: it gives back nothing, and keeps no other waiting behind it.
+        """
+        book, _, rest = raw.decode("utf-8", "replace").partition("\0")
+        session_id, _, rest = rest.partition("\0")
+        user, _, rest = rest.rpartition("\0")
+        resource_id, at, before = rest.partition("@")
+        if at and not (before.isascii() and before.isdecimal() and len(before) < 16):
+            return cls(raw, "", session_id, user, resource_id)
+        return cls(raw, book, session_id, user, resource_id, int(before or 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,14 +125,7 @@ def swept(_: Any, reply: list[Any]) -> op.Swept:
 
 
 def outbox(_: Any, reply: list[bytes]) -> tuple[op.OutboxEntry, ...]:
-    entries = []
-    for raw in reply:
-        # one that can't be read gives back nothing, and must not keep the others waiting behind it for ever
-        book, _, rest = raw.decode("utf-8", "replace").partition("\0")
-        sid, _, rest = rest.partition("\0")
-        user, _, rid = rest.rpartition("\0")
-        entries.append(op.OutboxEntry(raw, book, sid, user, rid))
-    return tuple(entries)
+    return tuple(op.OutboxEntry.read(raw) for raw in reply)
 
 
 def dead_letters(_: Any, reply: list[Any]) -> tuple[op.DeadLetter, ...]:

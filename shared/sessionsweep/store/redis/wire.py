@@ -314,10 +314,10 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
     op.Reserve: Wire(
         lambda _, r: op.Reserved(bool(r[0]), r[1], r[2], tuple(reading.text(m) for m in r[3])),
         lambda o, k: [_book(o.user, k)],
-        lambda o: [o.session_id, o.limit, o.duration, o.suspects],
+        lambda o: [o.session_id, o.limit, o.duration, o.suspects, o.bound],
         "reserve",
     ),
-    op.Confirm: Wire(reading.flag, lambda o, k: [_book(o.user, k)], lambda o: [o.session_id], "confirm"),
+    op.Confirm: Wire(reading.flag, lambda o, k: [_book(o.user, k)], lambda o: [o.session_id, o.bound], "confirm"),
     op.GiveBack: Wire(
         reading.flag,
         lambda o, k: [_book(o.user, k), k.user_quota(o.user) if o.user else _book(o.user, k)],
