@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ import redis
 from sessionsweep import StoreUnavailableError, VolumeUntrustedError
 from sessionsweep.engine.trust import Trust
 from sessionsweep.model.holds import ALL, IDLE
+from sessionsweep.operator import holds
 from sessionsweep.store import operations as op
+from sessionsweep.store.flow import run
 from sessionsweep_workers.devstack.server import EmbeddedServer
 from support.nodes import Node
 
@@ -223,6 +226,28 @@ def test_a_damaged_time_mark_stops_that_volume_alone(make_node: Callable[..., No
     assert hold.reason == "state-unreadable"
     (tmp_path / "one" / ".sessionsweep-state").unlink()
     node.store.execute(op.TableDrop("holds", hold.scope))
+    assert run_everything(node) == 1
+    assert not on_one.exists()
+
+
+@pytest.mark.parametrize("ahead", [301, 10**12])
+def test_a_time_mark_that_no_server_can_have_told_stops_that_volume_alone(
+    make_node: Callable[..., Node], tmp_path: Path, ahead: int
+) -> None:
+    """A snapshot sets the store's mark back and not its clock: what lies ahead of the clock tells of no roll-back."""
+    node = make_node(volumes=f"one={tmp_path}/one,two={tmp_path}/two")
+    session, _, on_one = node.session_with_file()
+    _, on_two = node.write(session, volume="two")
+    node.upkeep.run_once()
+    mark = node.store.execute(op.Facts()).now + ahead * 1000
+    (tmp_path / "one" / ".sessionsweep-state").write_text(json.dumps({"format": 1, "high_water_ms": mark}))
+    session.end()
+    assert run_everything(node) == 1
+    assert (on_one.exists(), on_two.exists()) == (True, False)
+    (hold,) = node.holds().values()
+    assert (hold.scope.partition(":")[0], hold.reason) == ("volume", "state-unreadable")
+    (tmp_path / "one" / ".sessionsweep-state").unlink()
+    run(holds.lift(node.core, hold.scope), node.store)
     assert run_everything(node) == 1
     assert not on_one.exists()
 

@@ -24,6 +24,7 @@ from sessionsweep.volumes.volume import Volume
 log = logging.getLogger(__name__)
 
 ROLLED_BACK = 300_000  # ms: the store's high-water mark this far behind a volume's means an old snapshot
+AHEAD = 60_000  # ms: a volume's mark this far ahead of the server's clock was told by no server, but for a skew
 CLOCK_JUMP = 5_000  # ms
 
 
@@ -66,8 +67,7 @@ class Trust:
         try:
             seen = volume.high_water() or 0
         except VolumeUntrustedError as problem:
-            text = f"{problem} When it is mended or removed: sessionsweep holds lift {volume_scope(volume.id)}"
-            self._hold(volume_scope(volume.id), "state-unreadable", text)
+            self._hold_state(volume, str(problem))
         meta = self._store.execute(op.Meta())
         if meta.get("deployment") != volume.deployment_id:
             known = meta.get("deployment")
@@ -80,6 +80,15 @@ class Trust:
             )
         mark = int(meta.get("high_water", "0"))
         if seen - mark > ROLLED_BACK:
+            now = self._store.execute(op.Facts()).now
+            if seen - now > AHEAD:
+                # a snapshot sets the store's mark back, not its clock; and one volume must not stop all the others
+                self._hold_state(
+                    volume,
+                    f"the time mark in the state file of volume {volume.name!r} at {volume.root} lies "
+                    f"{(seen - now) // 1000} s ahead of the server's clock, so whether the store was rolled back can't "
+                    "be told. Restore that file, or remove it once you know that the store is current.",
+                )
             self._hold(
                 ALL,
                 "rolled-back",
@@ -159,6 +168,10 @@ class Trust:
         hold = Hold(IDLE, reason, text, facts.now, self._core.settings.node, facts.now + duration)
         self._store.execute(op.TablePut("holds", IDLE, hold.encode()))
         log.warning("idle ends are held (%s) for %s s", reason, duration / 1000)
+
+    def _hold_state(self, volume: Volume, text: str) -> NoReturn:
+        scope = volume_scope(volume.id)
+        self._hold(scope, "state-unreadable", f"{text} Then: sessionsweep holds lift {scope}")
 
     def _hold(self, scope: str, reason: str, text: str) -> NoReturn:
         run(put_hold(scope, reason, text, self._core.settings.node), self._store)
