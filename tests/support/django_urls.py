@@ -28,6 +28,7 @@ def write(request: HttpRequest, key: str, value: str) -> HttpResponse:
 
 def count(request: HttpRequest) -> JsonResponse:
     request.session["count"] = request.session.get("count", 0) + 1
+    request.session.save()  # it has an id from here on
     return JsonResponse({"count": request.session["count"], "id": request.session.id})
 
 

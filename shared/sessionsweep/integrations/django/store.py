@@ -14,16 +14,15 @@ from django.contrib.sessions.exceptions import SessionInterrupted
 
 from sessionsweep.deployment import Core
 from sessionsweep.engine.sweep import Sweep
-from sessionsweep.errors import ClientMismatchError, InvalidTokenError, LimitReachedError, StoreError
+from sessionsweep.errors import ClientMismatchError, InvalidTokenError, StoreError
 from sessionsweep.integrations.django import data as stored
 from sessionsweep.integrations.django.ages import LONGEST, UNSENT, Ages, ages
 from sessionsweep.integrations.django.configured import current
+from sessionsweep.integrations.django.flows import Together, created_with, drive, drive_async
 from sessionsweep.integrations.django.resources import Resources
-from sessionsweep.integrations.django.together import Together, drive, drive_async
-from sessionsweep.model.session import Client, SessionRecord, check_user, new_secret
+from sessionsweep.model.session import Client, SessionRecord, check_user
 from sessionsweep.model.states import EndReason
-from sessionsweep.policy import fingerprint
-from sessionsweep.sessions import lifecycle, places
+from sessionsweep.sessions import lifecycle
 from sessionsweep.sessions.aio import AsyncSession
 from sessionsweep.sessions.sync import Session
 from sessionsweep.store import operations as op
@@ -235,37 +234,14 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         self._sent = values
 
     def _creating(self, at_most: float = LONGEST) -> Flow[None]:
-        """As `lifecycle.create`, with Django's ages and serializer. `at_most` (s) it lasts until it is saved."""
-        core, data = _core(), self._get_session(no_load=True)
-        values, user = stored.encoded(self.serializer(), data), _user(data)
-        session_id, secret = core.new_id(), new_secret()
-        family, print_ = fingerprint(self.client, core.settings.client_binding)
-        lasts = self._ages(None)
-        flags, not_after = yield from places.reserve(core, session_id, user)
-        create = op.CreateSession(
-            session_id,
-            core.macs(session_id, secret)[0],
-            min(lasts.idle, round(at_most * 1000)),
-            lasts.max,
-            core.width,
-            family,
-            print_,
-            flags,
-            user,
-            ip=self.client.ip,
-            user_agent=self.client.user_agent,
-            node=core.settings.node,
-            data=values,
-            not_after=not_after,
-        )
-        reply = yield from ask(create)
-        if reply.record is None:
-            raise LimitReachedError("MAX_SESSIONS", 0, "The place reserved for this session lapsed; try again.")
-        record = reply.record
-        yield from places.confirm(core, session_id, user, flags)
-        self._keep((record, reply.now))
+        """With the data at hand. `at_most` (s) it lasts until it is saved."""
+        data = self._get_session(no_load=True)
+        values, lasts = stored.encoded(self.serializer(), data), self._ages(None)
+        create = lifecycle.create(_core(), self.client, _user(data), {})
+        found, token = yield from created_with(create, min(lasts.idle, round(at_most * 1000)), lasts.max, values)
+        self._keep(found)
         self._sent = values
-        self._session_key = f"{session_id}.{secret}"
+        self._session_key = token
         self.modified = True
 
     def _cycling(self) -> Flow[None]:

@@ -1,13 +1,14 @@
-"""Operations that a flow sends in one round trip, and the drivers that know what that means."""
+"""What Django's flows need besides the library's: operations in one round trip, a creation with its own values."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 from sessionsweep.errors import StoreError
 from sessionsweep.store.flow import Flow, run, run_async
-from sessionsweep.store.operations import Opened
+from sessionsweep.store.operations import CreateSession, Opened
 from sessionsweep.store.operations.base import Operation
 from sessionsweep.store.protocol import AsyncStore, Store
 
@@ -20,6 +21,23 @@ class Together(Operation[list[Opened | StoreError]]):
 
     steps: tuple[Operation[Opened], ...]
     repeatable: ClassVar[bool] = True
+
+
+def created_with(flow: Flow[R], idle: int, maximum: int, data: Mapping[str, bytes]) -> Flow[R]:
+    """`lifecycle.create`'s flow, with this session's own timeouts (ms) and with data that is encoded already."""
+    try:
+        step = next(flow)
+        while True:
+            if isinstance(step, CreateSession):
+                step = replace(step, idle=idle, max=maximum, data=data)
+            try:
+                reply = yield step
+            except Exception as error:
+                step = flow.throw(error)
+            else:
+                step = flow.send(reply)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
 
 
 def drive(flow: Flow[R], store: Store) -> R:
