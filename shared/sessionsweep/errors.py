@@ -16,6 +16,7 @@
     └── StoreError
         ├── StoreUnavailableError   the server can't be reached or refuses; nothing was done
         ├── StoreFullError          the server is at `maxmemory`; nothing was created
+        ├── RecordUnreadableError   a record is damaged, or a newer release wrote it; it is left alone
         └── OutcomeUnknownError     the connection was cut after sending; it may or may not have happened
 
 Driver errors are chained (`__cause__`), never leaked.
@@ -125,6 +126,10 @@ class StoreUnavailableError(StoreError):
 
 class StoreFullError(StoreError):
     """The store is at its memory limit; nothing was created (answer 503)."""
+
+
+class RecordUnreadableError(StoreError):
+    """A record in the store is damaged, or a newer release wrote it. It was left as it is; others aren't concerned."""
 
 
 class OutcomeUnknownError(StoreError):

@@ -326,3 +326,13 @@ def test_while_idle_ends_are_held_its_client_alone_brings_an_idle_session_back(n
     assert node.sessions.open(token).id == session.id
     assert node.sessions.get(session.id) is not None
     session.open_file(f.id).close()
+
+
+def test_a_record_that_cannot_be_read_hides_and_spares_no_other(node: Node) -> None:
+    victims = [node.sessions.create(user="ana")[0] for _ in range(3)]
+    broken = victims[1].id
+    node.store._send(["SET", node.store.keys.session(broken), b"\x01short"], "", False)
+    assert {one.id for one in node.sessions.list()[0]} == {one.id for one in victims} - {broken}
+    assert {one.id for one in node.sessions.list(user="ana")[0]} <= {one.id for one in victims} - {broken}
+    assert node.sessions.end_user("ana") <= 2
+    assert node.sessions.list()[0] == []

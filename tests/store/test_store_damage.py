@@ -8,8 +8,8 @@ import pytest
 import redis
 from driving import DISK, IDLE, P, RedisSubject
 
-from sessionsweep.errors import StoreError
-from sessionsweep.model.ids import new_resource_id, new_session_id
+from sessionsweep.errors import RecordUnreadableError, StoreError
+from sessionsweep.model.ids import new_session_id
 from sessionsweep.model.session import FLAG_USER_BOOK
 from sessionsweep.model.states import Outcome, ResourceState
 from sessionsweep.store import operations as op
@@ -205,3 +205,33 @@ def test_only_what_cannot_be_read_is_passed_over(store: RedisSubject, said: str,
             store.client.eval(text, 0)
     else:
         assert store.client.eval(text, 0) == 0
+
+
+@pytest.mark.parametrize("how", ["short", "another type", "newer"])
+def test_one_record_that_cannot_be_read_answers_its_error_in_its_place(store: RedisSubject, how: str) -> None:
+    good, broken = store.create(), store.create()
+    key = store.keys.session(broken)
+    if how == "newer":
+        store.client.setrange(key, 0, b"\x02")
+    else:
+        damage(store, key, how)
+    answers = store.many([op.PeekSession(broken), op.PeekSession(good)])
+    assert isinstance(answers[0], StoreError)
+    assert answers[1].record.session_id == good
+    with pytest.raises(StoreError):
+        store.do(op.EndSession(broken, "logout"))
+    if how != "another type":  # of which the server itself says so
+        assert isinstance(answers[0], RecordUnreadableError)
+
+
+def test_a_tombstone_without_its_fields_is_read_as_far_as_it_goes(store: RedisSubject) -> None:
+    sid = store.create()
+    store.end(sid)
+    store.client.delete(store.keys.tombstone(sid))
+    store.client.hset(store.keys.tombstone(sid), "ended", "long ago")
+    (answer,) = store.many([op.PeekSession(sid)])
+    assert isinstance(answer, RecordUnreadableError)
+    store.client.hset(store.keys.tombstone(sid), "ended", "5")
+    tombstone = store.do(op.PeekSession(sid)).tombstone
+    assert tombstone is not None
+    assert (tombstone.ended, tombstone.reason) == (5, "")

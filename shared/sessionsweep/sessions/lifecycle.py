@@ -14,6 +14,7 @@ from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.errors import (
     ClientMismatchError,
     InvalidTokenError,
+    RecordUnreadableError,
     ResourceNotFoundError,
     SessionEndedError,
     StoreError,
@@ -248,7 +249,12 @@ def end_user(core: Core, user: str, except_id: str | None, reason: str) -> Flow[
             if session_id == except_id:
                 offset += 1
                 continue
-            peeked = yield from ask(op.PeekSession(session_id))
+            try:
+                peeked = yield from ask(op.PeekSession(session_id))
+            except RecordUnreadableError as error:
+                log.warning("a session of user %r can't be ended: %s", user, error)  # the others are
+                offset += 1
+                continue
             if peeked.record is not None and peeked.record.user == user:
                 ended += (yield from ask(op.EndSession(session_id, reason))).done
                 yield from ask(op.GiveBack(user, session_id))
@@ -292,7 +298,11 @@ def listing(core: Core, user: str | None, cursor: str | None, limit: int) -> Flo
         following = None if partition >= last else f"{partition}.{slot}.{offset}"
     found = []
     for session_id in dict.fromkeys(ids):
-        peeked = yield from ask(op.PeekSession(session_id))
+        try:
+            peeked = yield from ask(op.PeekSession(session_id))
+        except RecordUnreadableError as error:
+            log.warning("left out of a listing: %s", error)
+            continue
         record = peeked.record
         if record is not None and not is_due(record, peeked.now) and (user is None or record.user == user):
             found.append((record, peeked.now))

@@ -18,7 +18,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
 from sessionsweep.deployment import Core, ms, partitions
-from sessionsweep.errors import StoreError
+from sessionsweep.errors import RecordUnreadableError, StoreError
 from sessionsweep.model.ids import new_resource_id
 from sessionsweep.model.resource import process_location
 from sessionsweep.model.states import Outcome
@@ -250,7 +250,10 @@ class Streams:
                 log.warning("closed streams of session %s are not acknowledged: %s", operation.session_id, answer)
 
     def _reason(self, session_id: str) -> str:
-        peeked = self._store.execute(op.PeekSession(session_id))
+        try:
+            peeked = self._store.execute(op.PeekSession(session_id))
+        except RecordUnreadableError:
+            return "ended"
         return peeked.tombstone.reason if peeked.tombstone is not None and peeked.record is None else "released"
 
     def _attempt(self, resource_id: str, closing: Future[None] | None) -> op.Attempt:

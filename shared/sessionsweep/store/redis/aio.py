@@ -42,7 +42,7 @@ class AsyncRedisStore:
         wire = WIRE[type(operation)]
         packed = wire.pack(operation, self.keys, self._sha)
         reply = await self._link().call(packed, wire.script, operation.repeatable)
-        return wire.decode(operation, reply)  # type: ignore[no-any-return]
+        return wire.read(operation, reply)  # type: ignore[no-any-return]
 
     async def execute_many(self, operations: Sequence[Operation[Any]]) -> list[Any | StoreError]:
         """Many in one round trip; a failed one answers its error in its place."""
@@ -60,7 +60,7 @@ class AsyncRedisStore:
         for operation, wire, answer in zip(operations, wires, answers, strict=True):
             if isinstance(answer, BaseException) and not isinstance(answer, StoreError):
                 raise answer
-            out.append(answer if isinstance(answer, StoreError) else wire.decode(operation, answer))
+            out.append(wire.outcome(operation, answer))
         return out
 
     async def nudges(self, locations: Sequence[str], poll: float) -> AsyncIterator[str]:

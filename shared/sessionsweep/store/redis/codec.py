@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 
-from sessionsweep.errors import StoreError
+from sessionsweep.errors import RecordUnreadableError
 from sessionsweep.model.resource import KINDS, ResourceRecord
 from sessionsweep.model.session import SessionRecord
 from sessionsweep.model.states import ResourceState
@@ -24,7 +24,7 @@ _STATES = frozenset(state.value.encode() for state in ResourceState)
 PUBLIC_FLAGS = 7  # books and quota; the others are the scripts' own
 
 
-class UnknownFormatError(StoreError):
+class UnknownFormatError(RecordUnreadableError):
     """A record was written by a newer release; upgrade this one before it touches that session."""
 
 
@@ -38,7 +38,9 @@ class _Draft:
     def __init__(self, session_id: str, raw: bytes) -> None:
         self.session_id = session_id
         if len(raw) < HEADER.size:
-            raise StoreError(f"the record of session {session_id} is damaged: {len(raw)} bytes of {HEADER.size}")
+            raise RecordUnreadableError(
+                f"the record of session {session_id} is damaged: {len(raw)} bytes of {HEADER.size}"
+            )
         (
             version, flags, self.mac, c1, c0, i1, i0, m1, m0, f1, f0, k1, k0, self.resource_count, self.stream_count,
             b1, b0, l1, l0, self.request_count, self.fingerprint4, self.fingerprint6,

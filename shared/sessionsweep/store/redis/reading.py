@@ -66,9 +66,9 @@ def peeked(o: op.PeekSession, reply: list[Any]) -> op.Peeked:
     if f:
         tombstone = Tombstone(
             o.session_id,
-            f["reason"],
-            int(f["ended"]),
-            int(f["created"]),
+            f.get("reason", ""),
+            int(f.get("ended", 0)),
+            int(f.get("created", 0)),
             f.get("user") or None,
             owed=left,
             deleted=int(f.get("deleted", 0)),

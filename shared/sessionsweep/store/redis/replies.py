@@ -5,7 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from sessionsweep.errors import OutcomeUnknownError, StoreError, StoreFullError, StoreUnavailableError
+from sessionsweep.errors import (
+    OutcomeUnknownError,
+    RecordUnreadableError,
+    StoreError,
+    StoreFullError,
+    StoreUnavailableError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +26,8 @@ def refused(error: Exception) -> StoreError:
     text = str(error)
     if "OOM" in text or "maxmemory" in text:
         return StoreFullError(f"the store is at its memory limit and takes nothing new: {text}")
+    if text.startswith(("FORMAT ", "DAMAGED ")):
+        return RecordUnreadableError(f"the store can't read it: {text.partition(' ')[2]}")
     return StoreUnavailableError(f"the store refused: {text}")
 
 

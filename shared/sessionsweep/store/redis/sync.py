@@ -42,7 +42,7 @@ class RedisStore:
         """Carries one out; see Store.execute."""
         wire = WIRE[type(operation)]
         reply = self._exchange(wire.pack(operation, self.keys, self._sha), wire.script, operation.repeatable)
-        return wire.decode(operation, reply)  # type: ignore[no-any-return]
+        return wire.read(operation, reply)  # type: ignore[no-any-return]
 
     def execute_many(self, operations: Sequence[Operation[Any]]) -> list[Any | StoreError]:
         """Many in one round trip; a failed one answers its error in its place."""
@@ -52,8 +52,7 @@ class RedisStore:
         batch = [wire.pack(operation, self.keys, self._sha) for operation, wire in zip(operations, wires, strict=True)]
         answers = self._exchange_many(batch, [w.script for w in wires], all(o.repeatable for o in operations))
         return [
-            answer if isinstance(answer, StoreError) else wire.decode(operation, answer)
-            for operation, wire, answer in zip(operations, wires, answers, strict=True)
+            wire.outcome(operation, answer) for operation, wire, answer in zip(operations, wires, answers, strict=True)
         ]
 
     def nudges(self, locations: Sequence[str], poll: float) -> Iterator[str]:

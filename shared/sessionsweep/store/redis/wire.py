@@ -6,10 +6,12 @@ The synchronous and the asynchronous store both send from here; neither knows an
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sessionsweep.errors import RecordUnreadableError, StoreError
 from sessionsweep.model.states import Outcome
 from sessionsweep.store import operations as op
 from sessionsweep.store.keys import Keys
@@ -41,6 +43,26 @@ class Wire:
     def pack(self, operation: Any, keys: Keys, sha_of: Callable[[str], str]) -> bytes:
         """The same as they travel (RESP)."""
         return pack(self.words(operation, keys, sha_of))
+
+    def read(self, operation: Any, reply: Any) -> Any:
+        """The operation's typed result.
+
+        Raises:
+            RecordUnreadableError: what the store holds is none of ours. It concerns this operation alone.
+        """
+        try:
+            return self.decode(operation, reply)
+        except (ValueError, LookupError, TypeError, OverflowError, struct.error) as error:
+            raise RecordUnreadableError(f"{type(operation).__name__} met what can't be read: {error!r}") from error
+
+    def outcome(self, operation: Any, answer: Any) -> Any:
+        """One of many answers: the result, or the error that stands in its place."""
+        if isinstance(answer, StoreError):
+            return answer
+        try:
+            return self.read(operation, answer)
+        except RecordUnreadableError as error:
+            return error
 
 
 class OpenWire(Wire):
@@ -274,7 +296,7 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
     op.ListWheel: Wire(
         lambda _, r: (tuple(reading.text(sid) for sid in r[0]), int(r[1]), r[2]),
         lambda o, k: [k.wheel(o.partition)],
-        lambda o: [o.slot, o.offset, o.limit],
+        lambda o: [o.slot, o.offset, o.limit, o.after],
         "list_wheel",
     ),
     op.Mend: Wire(
@@ -323,6 +345,12 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         lambda o, k: [_book(o.user, k), k.user_quota(o.user) if o.user else _book(o.user, k)],
         lambda o: [o.session_id, o.resource_id, o.before],
         "give_back",
+    ),
+    op.BookPage: Wire(
+        lambda _, r: tuple(op.Place(reading.text(r[i]), int(r[i + 1])) for i in range(0, len(r), 2)),
+        lambda o, k: [_book(o.user, k)],
+        lambda o: [o.since, o.after, o.limit],
+        "book_page",
     ),
     op.Members: Wire(
         lambda _, r: tuple(reading.text(m) for m in r),
