@@ -82,14 +82,15 @@ def test_scripts_that_write_nothing_run_where_nothing_may_be_written(
     if "evalsha_ro" not in server.command():
         return  # older than 7.0: there the flags of the commands, above, must do
     node = make_node()
-    live, rid, _ = node.session_with_file()
+    live, rid, _ = node.session_with_file(user="ana")
     dead, lost, _ = node.session_with_file()
     dead.end()
     location, partition = volume_location(node.core.mounts.here()[0].id), partition_of(live.id)
     node.store.execute(op.Settle(dead.id, location, (op.Attempt(lost, Outcome.FAILED, 1, "EIO"),), tries=1))
     reads: list[op.Operation[Any]] = [
-        op.DeadLetters(partition), op.Facts(), op.ListWheel(partition), op.LiveResources(live.id), op.Queues(partition),
-        op.Owned(live.id, (rid, lost)), op.PeekSession(live.id), op.PeekSession(dead.id), op.ScanSessions(partition),
+        op.BookPage("ana"), op.DeadLetters(partition), op.Facts(), op.ListWheel(partition), op.LiveResources(live.id),
+        op.Owned(live.id, (rid, lost)), op.PeekSession(live.id), op.PeekSession(dead.id), op.Queues(partition),
+        op.ScanSessions(partition),
     ]  # fmt: skip
     quiet = {name for name in scripts.names() if "Writes nothing" in body_and_header(name)[1]["purpose"]}
     assert {WIRE[type(read)].script for read in reads} >= quiet, "add the new one here"

@@ -340,6 +340,8 @@ class StoreMachine(RuleBasedStateMachine):
     def look(self, sid: str, alias: str, names: list[str], forget: tuple[str, ...]) -> None:
         """What reads, and what no other operation meets."""
         self.both(op.FindAlias(P, alias))
+        slot = self.both(op.ListWheel(P, limit=1))[1]
+        self.both(op.ListWheel(P, slot, len(names), 1 + len(forget), sid))
         self.both(op.Owned(sid, tuple(resource_id(sid, number) for number in range(6))))
         self.both(op.Sight(P, "volume", "run", tuple(names), 1000, 2, SIGHTED, forget))
         entries = self.both(op.OutboxRead(P, 3))
@@ -387,6 +389,7 @@ class StoreMachine(RuleBasedStateMachine):
         elif user:
             self.both(op.GiveBack(user, sid, share, before and self.memory.now + before))
         self.both(op.Members(user, 0, 2))
+        self.both(op.BookPage(user, 0 if limit else 10**15 + self.memory.now, sid, 1 + size // 40))
 
 
 EXAMPLES = int(os.environ.get("STORE_MACHINE_EXAMPLES", "60"))

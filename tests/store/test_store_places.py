@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from driving import T0, P, Subject
 
@@ -169,3 +171,27 @@ def test_giving_back_a_share_leaves_the_place(store: Subject) -> None:
     quota(store, sid, rid, 1)
     store.do(op.GiveBack("ana", sid))
     assert store.do(op.GiveBack("ana", sid, rid)) is True
+
+
+def walk(store: Subject, user: str | None, between: Callable[[], object], limit: int = 2) -> list[str]:
+    """All places page by page; `between`: what happens between two pages."""
+    seen: list[str] = []
+    since, after = 0, ""
+    while page := store.do(op.BookPage(user, since, after, limit)):
+        seen += [place.session_id for place in page]
+        since, after = page[-1].at, page[-1].session_id
+        between()
+    return seen
+
+
+@pytest.mark.parametrize("step", [0, 1], ids=["at one time", "one after the other"])
+def test_a_book_is_walked_oldest_first_whoever_leaves_it_meanwhile(store: Subject, user: str | None, step: int) -> None:
+    sids = sorted(new_session_id(P) for _ in range(9))
+    for number, sid in enumerate(sids):
+        store.do(op.Confirm(user, sid, T0 + step * number))
+    assert walk(store, user, lambda: None) == list(store.do(op.Members(user))) == sids
+    leaving = iter(sids[:3])
+    seen = walk(store, user, lambda: [store.do(op.GiveBack(user, sid)) for sid in [next(leaving, "")] if sid])
+    assert seen == sids, "who left had been seen"
+    store.do(op.Reserve(user, sids[0], 99))
+    assert walk(store, user, lambda: None, 99) == [sids[0], *sids[3:]], "a reservation comes first"

@@ -114,6 +114,7 @@ CASES: list[Case] = [
     (lambda s: op.Confirm(USER, s.live), None),
     (lambda s: op.GiveBack(USER, s.live), false),
     (lambda s: op.GiveBack(USER, s.live, s.file), false),
+    (lambda s: op.BookPage(USER), None),
     (lambda s: op.Members(USER), None),
     (lambda s: op.ReserveQuota(USER, s.live, s.file, 20), None),
     (lambda s: op.Meta(), None),

@@ -257,6 +257,40 @@ def test_what_lives_throughout_is_listed_although_others_come_and_go(store: Subj
     assert set(stays[1:]) <= set(seen)
 
 
+@pytest.mark.parametrize("page", [1, 7, 30])
+@pytest.mark.parametrize("twice", [False, True], ids=["", "some filed twice"])
+def test_what_lives_throughout_is_listed_although_a_sweep_takes_from_the_head(
+    store: Subject, page: int, twice: bool
+) -> None:
+    """It takes what is due, stops after a step, and the rest of the slot moves up."""
+    sids = [store.create(max=0) for _ in range(35)]
+    store.advance(IDLE - WIDTH)
+    for sid in sids:
+        if twice:  # back in the same slot, which lists it once more
+            store.do(op.ExtendSession(sid, 5 * WIDTH, width=WIDTH))
+            store.do(op.ExtendSession(sid, WIDTH, width=WIDTH))
+        store.open(sid)
+        store.do(op.ExtendSession(sid, IDLE, width=WIDTH))
+    late = [store.create(max=0, idle=WIDTH) for _ in range(25)]
+    store.advance(WIDTH)
+    for sid in late:
+        store.open(sid)
+    seen: list[str] = []
+    slot = offset = calls = 0
+    after = ""
+    while True:
+        ids, slot, offset = store.do(op.ListWheel(P, slot, offset, page, after))
+        seen += ids
+        after = ids[-1] if ids else ""
+        calls += 1
+        if not slot:
+            break
+        if calls in (1, 3):
+            store.sweep(limit=25 if calls == 1 else 4)
+    assert set(sids) <= set(seen)
+    assert calls < 300
+
+
 def test_a_sparse_wheel_is_listed_to_the_end(store: Subject) -> None:
     sids = [store.create(idle=WIDTH * i, max=0) for i in range(1, 451)]
     seen: list[str] = []

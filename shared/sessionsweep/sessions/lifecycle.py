@@ -239,27 +239,24 @@ def end_named(core: Core, session_id: str | None, key: str | None, reason: str) 
 
 def end_user(core: Core, user: str, except_id: str | None, reason: str) -> Flow[int]:
     """Ends every session that was bound to a user before the call. Resumable: calling again ends the rest."""
-    ended, offset = 0, 0
     check_user(user)
-    while True:
-        members = yield from ask(op.Members(user, offset, 100))
-        if not members:
-            return ended
-        for session_id in members:
+    ended, since, after = 0, 0, ""
+    while page := (yield from ask(op.BookPage(user, since, after))):
+        since, after = page[-1].at, page[-1].session_id
+        for session_id in (place.session_id for place in page):
             if session_id == except_id:
-                offset += 1
                 continue
             try:
                 peeked = yield from ask(op.PeekSession(session_id))
             except RecordUnreadableError as error:
                 log.warning("a session of user %r can't be ended: %s", user, error)  # the others are
-                offset += 1
                 continue
             if peeked.record is not None and peeked.record.user == user:
                 ended += (yield from ask(op.EndSession(session_id, reason))).done
                 yield from ask(op.GiveBack(user, session_id))
-            elif not (yield from ask(op.GiveBack(user, session_id, before=places.unbound(peeked.now)))):
-                offset += 1
+            else:
+                yield from ask(op.GiveBack(user, session_id, before=places.unbound(peeked.now)))
+    return ended
 
 
 def keep_alive(core: Core, session_id: str, token: str, seconds: float, resource_id: str = "") -> Flow[int]:
@@ -283,19 +280,13 @@ def let_go(core: Core, session_id: str, token: str) -> Flow[None]:
 
 
 def listing(core: Core, user: str | None, cursor: str | None, limit: int) -> Flow[tuple[list[Found], str | None]]:
-    """A page of live sessions and the cursor of the next one (None: the end). A page may be short."""
-    if user is not None:
-        offset = _number(cursor or "0", cursor)
-        ids: tuple[str, ...] = yield from ask(op.Members(user, offset, limit))
-        following = str(offset + limit) if len(ids) == limit else None
-    else:
-        partition, slot, offset = _cursor(cursor)
-        ids, slot, offset = yield from ask(op.ListWheel(partition_name(partition), slot, offset, limit))
-        if slot == 0:
-            partition, offset = partition + 1, 0
-        # partitions that an earlier, larger setting used hold sessions too
-        last = len((yield from partitions(core)))
-        following = None if partition >= last else f"{partition}.{slot}.{offset}"
+    """A page of live sessions and the cursor of the next one (None: the end). A page may be short.
+
+    A cursor says by what stood there where a page ended, not by how many came before: those may leave.
+    """
+    if limit < 1:
+        raise ValueError(f"limit={limit} must be at least 1: an empty page leads nowhere")
+    ids, following = yield from (_filed(core, cursor, limit) if user is None else _bound_to(user, cursor, limit))
     found = []
     for session_id in dict.fromkeys(ids):
         try:
@@ -309,24 +300,45 @@ def listing(core: Core, user: str | None, cursor: str | None, limit: int) -> Flo
     return found, following
 
 
+def _bound_to(user: str, cursor: str | None, limit: int) -> Flow[tuple[list[str], str | None]]:
+    """Ids in a user's book and the next page's cursor, `<at>.<session id>`."""
+    since, dot, after = (cursor or "0.").partition(".")
+    if not dot:
+        raise _no_cursor(cursor)
+    page = yield from ask(op.BookPage(user, _number(since, cursor), after, limit))
+    following = f"{page[-1].at}.{page[-1].session_id}" if len(page) == limit else None
+    return [place.session_id for place in page], following
+
+
+def _filed(core: Core, cursor: str | None, limit: int) -> Flow[tuple[list[str], str | None]]:
+    """Ids in the wheel and the next page's cursor, `<partition>.<slot>.<offset>.<session id>`."""
+    parts = (cursor or "0.0.0.").split(".")
+    if len(parts) != 4:
+        raise _no_cursor(cursor)
+    partition, slot, offset = (_number(part, cursor) for part in parts[:3])
+    ids, slot, offset = yield from ask(op.ListWheel(partition_name(partition), slot, offset, limit, parts[3]))
+    if slot == 0:
+        partition, offset = partition + 1, 0
+    # partitions that an earlier, larger setting used hold sessions too
+    if partition >= len((yield from partitions(core))):
+        return list(ids), None
+    return list(ids), f"{partition}.{slot}.{offset}.{ids[-1] if offset else ''}"
+
+
 def is_due(record: SessionRecord, now: int) -> bool:
     """Dead to every request, whether or not a sweep has run."""
     idle = max(record.last_activity + record.idle, record.keep_alive)
     return now >= idle or (record.max > 0 and now >= record.created + record.max)
 
 
-def _cursor(text: str | None) -> tuple[int, int, int]:
-    parts = (text or "0.0.0").split(".")
-    if len(parts) != 3:
-        raise ValueError(f"cursor {text!r} is not one that this listing returned")
-    partition, slot, offset = (_number(part, text) for part in parts)
-    return partition, slot, offset
-
-
 def _number(part: str, cursor: str | None) -> int:
-    if not (part.isascii() and part.isdecimal()):
-        raise ValueError(f"cursor {cursor!r} is not one that this listing returned")
+    if not (part.isascii() and part.isdecimal() and len(part) < 17):
+        raise _no_cursor(cursor)
     return int(part)
+
+
+def _no_cursor(cursor: str | None) -> ValueError:
+    return ValueError(f"cursor {cursor!r} is not one that this listing returned")
 
 
 def _check_id(session_id: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sessionsweep.store.memory.state import FAR, State
 from sessionsweep.store.memory.steps import Step, common_step
-from sessionsweep.store.operations import Confirm, GiveBack, Members, Reserve, Reserved, ReserveQuota
+from sessionsweep.store.operations import BookPage, Confirm, GiveBack, Members, Place, Reserve, Reserved, ReserveQuota
 
 ALL = "*"  # every share of a session
 
@@ -60,6 +60,14 @@ def give_back(state: State, operation: GiveBack, now: int) -> bool:
 
 
 @common_step
+def book_page(state: State, operation: BookPage, now: int) -> tuple[Place, ...]:
+    """The places behind a cursor."""
+    book, cursor = state.books.get(operation.user, {}), (operation.since, operation.after)
+    behind = [Place(session_id, book[session_id]) for session_id in _in_order(book)]
+    return tuple(place for place in behind if (place.at, place.session_id) > cursor)[: operation.limit]
+
+
+@common_step
 def members(state: State, operation: Members, now: int) -> tuple[str, ...]:
     """A page of a book."""
     ordered = _in_order(state.books.get(operation.user, {}))
@@ -94,6 +102,7 @@ STEPS: dict[type, Step] = {
     Reserve: reserve,
     Confirm: confirm,
     GiveBack: give_back,
+    BookPage: book_page,
     Members: members,
     ReserveQuota: reserve_quota,
 }

@@ -123,15 +123,23 @@ def list_wheel(state: State, partition: Partition, operation: ListWheel, now: in
     ends = sorted(name for name, slot in slots.items() if name >= operation.slot and slot.ids)
     ids: list[str] = []
     for name in ends[:SLOTS_A_PAGE]:
-        offset = operation.offset if name == operation.slot else 0
+        filed = list(slots[name].ids)
+        offset = _place(filed, operation.offset, operation.after) if name == operation.slot else 0
         want = operation.limit - len(ids)
-        found = list(slots[name].ids)[offset : offset + want]
+        found = filed[offset : offset + want]
         ids += found
         if len(found) == want:
             return tuple(ids), name, offset + want
     if len(ends) > SLOTS_A_PAGE:
         return tuple(ids), ends[SLOTS_A_PAGE - 1] + 1, 0
     return tuple(ids), 0, 0
+
+
+def _place(filed: list[str], offset: int, after: str) -> int:
+    """The place behind `after`, which was `offset`; a sweep may have taken ids from the head since."""
+    if not after or offset <= len(filed) and filed[offset - 1] == after:
+        return offset
+    return next((n + 1 for n in reversed(range(min(offset, len(filed)))) if filed[n] == after), 0)
 
 
 STEPS: dict[type, Step] = {

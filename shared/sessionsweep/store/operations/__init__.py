@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from sessionsweep.store.operations.base import Operation
 from sessionsweep.store.operations.deployment import (
+    BookPage,
     Confirm,
     Count,
     Counters,
@@ -18,6 +19,7 @@ from sessionsweep.store.operations.deployment import (
     GiveBack,
     Members,
     Meta,
+    Place,
     Reserve,
     Reserved,
     ReserveQuota,
@@ -90,6 +92,7 @@ from sessionsweep.store.operations.sweeping import (
 
 __all__ = [
     "Attempt",
+    "BookPage",
     "Commit",
     "Confirm",
     "Count",
@@ -131,6 +134,7 @@ __all__ = [
     "Ownership",
     "PeekSession",
     "Peeked",
+    "Place",
     "QueueDepth",
     "QueueEntry",
     "QueuePage",

@@ -68,6 +68,28 @@ class GiveBack(Operation[bool]):
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A session's place in a book, and where it stands there: `at` grows from the oldest to the newest."""
+
+    session_id: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class BookPage(Operation[tuple[Place, ...]]):
+    """Places of a book, oldest first: those that stand at `since` behind the session `after`, and all behind these.
+
+    Going on at the last place answered misses none that is there throughout, whoever comes and goes meanwhile.
+    """
+
+    user: str | None
+    since: int = 0
+    after: str = ""
+    limit: int = 100
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
 class Members(Operation[tuple[str, ...]]):
     """Session ids in a user's book, oldest place first."""
 

@@ -113,12 +113,17 @@ class HoldIdle(Operation[int]):
 
 @dataclass(frozen=True, slots=True)
 class ListWheel(Operation[tuple[tuple[str, ...], int, int]]):
-    """Ids filed at or after a cursor (slot, offset), in due order: (ids, next slot, next offset); slot 0: the end."""
+    """Ids filed at or after a cursor (slot, offset), in due order: (ids, next slot, next offset); slot 0: the end.
+
+    `after`: the last id of the page before. A sweep takes ids from the head of a slot; by that id the place in it is
+    found again, and none that is filed throughout is missed.
+    """
 
     partition: str
     slot: int = 0
     offset: int = 0
     limit: int = 100
+    after: str = ""
     repeatable: ClassVar[bool] = True
 
 
