@@ -1,0 +1,1 @@
+"""Photo drop: a small Django project on sessionsweep."""
