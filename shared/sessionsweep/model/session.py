@@ -15,6 +15,7 @@ SECRET_BYTES = 32  # 256 bits from the system's CSPRNG (ASVS 7.2.3)
 SECRET_CHARS = 43  # those bytes in unpadded URL-safe base 64
 MAC_BYTES = 16
 MAX_USER = 255  # bytes
+NEVER = 10**15  # ms: later than every time there is
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -51,6 +52,20 @@ class SessionRecord:
     user_agent: str | None = None
     node: str = ""
     data: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def idle_end(self) -> int:
+        """When it is idle too long (ms), if nothing touches it again; a keep-alive defers that."""
+        return max(self.last_activity + self.idle, self.keep_alive)
+
+    @property
+    def absolute_end(self) -> int:
+        """When it is too old (ms); nothing defers that. NEVER: it has no maximum."""
+        return self.created + self.max if self.max else NEVER
+
+    def is_due(self, now: int) -> bool:
+        """Whether it is dead to every request, swept or not."""
+        return now >= self.idle_end or now >= self.absolute_end
 
     def __str__(self) -> str:
         who = f" of {self.user!r}" if self.user else ""

@@ -127,7 +127,7 @@ def attach(core: Core, session_id: str) -> Flow[Found]:
     _check_id(session_id)
     peeked = yield from ask(op.PeekSession(session_id))
     record = peeked.record
-    if record is None or is_due(record, peeked.now):
+    if record is None or record.is_due(peeked.now):
         reason = peeked.tombstone.reason if peeked.tombstone else None
         raise SessionEndedError(reason, session_id)
     return record, peeked.now
@@ -295,7 +295,7 @@ def listing(core: Core, user: str | None, cursor: str | None, limit: int) -> Flo
             log.warning("left out of a listing: %s", error)
             continue
         record = peeked.record
-        if record is not None and not is_due(record, peeked.now) and (user is None or record.user == user):
+        if record is not None and not record.is_due(peeked.now) and (user is None or record.user == user):
             found.append((record, peeked.now))
     return found, following
 
@@ -327,8 +327,7 @@ def _filed(core: Core, cursor: str | None, limit: int) -> Flow[tuple[list[str], 
 
 def is_due(record: SessionRecord, now: int) -> bool:
     """Dead to every request, whether or not a sweep has run."""
-    idle = max(record.last_activity + record.idle, record.keep_alive)
-    return now >= idle or (record.max > 0 and now >= record.created + record.max)
+    return record.is_due(now)
 
 
 def _number(part: str, cursor: str | None) -> int:

@@ -122,11 +122,7 @@ class SessionView:
     @property
     def expires_in(self) -> float:
         """Seconds left, if nothing touches it again; 0 when it is due."""
-        record = self._record
-        end = max(record.last_activity + record.idle, record.keep_alive)
-        if record.max:
-            end = min(end, record.created + record.max)
-        return max(0.0, (end - self._now) / 1000)
+        return max(0, min(self._record.idle_end, self._record.absolute_end) - self._now) / 1000
 
     def _changes(self) -> dict[str, bytes | None]:
         encoded = encode_data(self.data)
