@@ -62,6 +62,12 @@ REASONS = {
     "marker-missing": Advice(_MOUNT, "mount its disk there." + _GONE, _BY_ITSELF),
     "root-missing": Advice(_MOUNT, "mount its disk there, or correct the path." + _GONE, _BY_ITSELF),
     "root-unreadable": Advice(_MOUNT, "let the worker's user read it, or repair the disk (dmesg).", _BY_ITSELF),
+    "not-private": Advice(
+        _MOUNT,
+        "if the folder that it names was exchanged, put the right one back; then see that the service's user alone may "
+        "write it (docs/deployment.md says who else may).",
+        _BY_ITSELF,
+    ),
     "marker-unreadable": Advice(_MOUNT, "restore the marker from a backup, or mount the right disk.", _BY_ITSELF),
     "marker-changed": Advice(
         _MOUNT, "another volume lies where this one lay: mount the right one; if it was meant: nothing.", _BY_ITSELF

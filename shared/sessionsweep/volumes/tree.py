@@ -16,6 +16,7 @@ from typing import TypeVar
 from sessionsweep.errors import VolumeUntrustedError
 from sessionsweep.volumes import layout, marker
 from sessionsweep.volumes.descriptors import NotOursError, errno_name, make_folder, open_folder
+from sessionsweep.volumes.private import require_owner, require_private
 
 T = TypeVar("T")
 
@@ -28,10 +29,10 @@ def open_root(path: Path) -> int:
     """Open a volume's root. Links in the configured path are the operator's own, so they are followed.
 
     Raises:
-        VolumeUntrustedError: reason `root-missing` or `root-unreadable`.
+        VolumeUntrustedError: reason `root-missing`, `root-unreadable` or `not-private`.
     """
     try:
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise VolumeUntrustedError(
             "root-missing", f"The volume root {path} is no folder: mount its disk, or correct SESSIONSWEEP_VOLUMES."
@@ -41,6 +42,12 @@ def open_root(path: Path) -> int:
             "root-unreadable",
             f"The volume root {path} can't be opened ({errno_name(error)}): see its permissions and disk.",
         ) from error
+    try:
+        require_private(os.fstat(root), path, sticky=True)
+    except BaseException:
+        os.close(root)
+        raise
+    return root
 
 
 class Tree:
@@ -53,11 +60,13 @@ class Tree:
 
         Raises:
             VolumeUntrustedError: `root-missing`, `root-unreadable`, `marker-missing`, `marker-unreadable`,
-                `marker-changed` (another volume, or adopted by another deployment since), `files-missing`.
+                `marker-changed` (another volume, or adopted by another deployment since), `files-missing`,
+                `not-private`.
         """
         self.root = open_root(path)
         try:
-            self.device = os.fstat(self.root).st_dev
+            found = os.fstat(self.root)
+            self.device = found.st_dev
             self.raw_marker = _require(marker.read(self.root, self.device, path), expected, path)
             try:
                 self.files = open_folder(self.root, layout.FILES, self.device)
@@ -67,6 +76,13 @@ class Tree:
                     "files-missing",
                     f"The volume {path} has its marker, but no usable folder {layout.FILES!r} ({error}): restore it.",
                 ) from error
+            try:
+                ours = os.fstat(self.files)
+                require_owner(ours, found, path / layout.FILES)
+                require_private(ours, path / layout.FILES)
+            except BaseException:
+                os.close(self.files)
+                raise
         except BaseException:
             os.close(self.root)
             raise

@@ -64,7 +64,7 @@ class Volume:
         """The marker below `path`; None: the folder has none, or doesn't exist.
 
         Raises:
-            VolumeUntrustedError: `marker-unreadable`, `marker-newer`, `root-unreadable`.
+            VolumeUntrustedError: `marker-unreadable`, `marker-newer`, `root-unreadable`, `not-private`.
         """
         require_descriptors()
         try:
@@ -119,7 +119,7 @@ class Volume:
 
         Raises:
             VolumeUntrustedError: its `reason` is `root-missing`, `root-unreadable`, `marker-missing`,
-                `marker-unreadable`, `marker-newer` or `files-missing`.
+                `marker-unreadable`, `marker-newer`, `files-missing` or `not-private`.
         """
         require_descriptors()
         path = _absolute(path)
