@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
+import bz2
+import contextlib
 import json
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery
+from kombu.exceptions import OperationalError
 from kombu.transport import pyamqp
 from kombu.transport import redis as kombu_redis
 from worker_cluster import KEY, Cluster, session_with_files, wait_gone
@@ -17,7 +22,7 @@ from worker_cluster import KEY, Cluster, session_with_files, wait_gone
 from sessionsweep import Settings
 from sessionsweep_workers import broker, install, names
 from sessionsweep_workers.application import build
-from support.processes import wait_until
+from support.processes import LocalWorker, wait_until
 
 DROPPED = re.compile(
     r"WARNING/MainProcess\] dropped from the queue (\S+) what is no message \(\w+\): (.*)$", re.MULTILINE
@@ -53,6 +58,10 @@ NO_MESSAGES: dict[str, bytes] = {
     "a type of kombu's": b'{"__type__": "uuid", "__value__": "x"}',
     "no address": json.dumps({"body": "", "properties": {"delivery_tag": "g1"}, "headers": {}}).encode(),
     "a tag that is none": json.dumps({**message(), "properties": {"delivery_tag": {}, "delivery_info": {}}}).encode(),
+    "no tag": json.dumps({**message(), "properties": {**message()["properties"], "delivery_tag": None}}).encode(),
+    "a tag that is true": json.dumps(
+        {**message(), "properties": {**message()["properties"], "delivery_tag": True}}
+    ).encode(),
     "headers in a list": json.dumps({**message(tag="g2"), "headers": [1]}).encode(),
     "a task that is none": json.dumps(message(tag="g3", task=[])).encode(),
     "an encoding that is none": json.dumps({**message(tag="g4"), "body": "W"}).encode(),
@@ -142,3 +151,99 @@ def test_an_app_that_we_are_installed_in_keeps_its_connection(redis_url: str, na
 def test_each_way_to_a_redis_is_checked_and_no_other(url: str, transport: type) -> None:
     app = build(Settings(redis_url="redis://h/0", secret_key=KEY, broker_url=url))
     assert app.connection_for_read().get_transport_cls() is transport
+
+
+def bomb(size: int = 256 << 20) -> bytes:
+    """A few hundred bytes that become `size` of them."""
+    packer = bz2.BZ2Compressor()
+    parts = [packer.compress(b" " * (1 << 20)) for _ in range(size >> 20)]
+    return b"".join([*parts, packer.flush()])
+
+
+@pytest.mark.smoke
+def test_no_message_is_unpacked(cluster: Cluster) -> None:
+    worker, packed = cluster.worker("a"), base64.b64encode(bomb()).decode()
+    body = base64.b64encode(b"[[], {}, {}]").decode()
+    with redis.Redis.from_url(cluster.url) as client:
+        before = peak(worker.pid)
+        bombs = [
+            {**message(tag="z1", compression="application/x-bz2"), "body": packed},
+            {**message(tag="z2"), "body": packed, "content-encoding": "bz2"},
+            {**message(tag="z3"), "body": packed, "content-encoding": "BZ2_codec"},
+            {**message(tag="z4"), "body": body, "headers": {"compression": 5}},
+            {**message(tag="z5"), "body": body, "properties": {**message(tag="z5")["properties"], "body_encoding": 5}},
+        ]
+        client.lpush(cluster.queue_key(), *map(json.dumps, bombs))
+        assert client.publish(f"{cluster.namespace}:celery:/0.celery.pidbox", json.dumps(bombs[0])) == 1
+        wait_until(lambda: len(DROPPED.findall(worker.logs())) == 6, 30, "each is dropped")
+        assert peak(worker.pid) - before < 64 << 20
+        assert client.hlen(f"{cluster.namespace}:celery:unacked") == 0
+    assert worker.running
+
+
+def peak(pid: int) -> int:
+    """The most memory that a process ever had, in bytes."""
+    (line,) = re.findall(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(line) << 10
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("key", ["sessionsweep", "unacked", "unacked_index"])
+def test_a_worker_cleans_while_its_broker_is_unusable_and_consumes_again(cluster: Cluster, pool: str, key: str) -> None:
+    worker = cluster.worker("a", pool=pool)
+    started = worker.pid
+    sessions = cluster.sessions()
+    app = build(sessions.settings)
+    key = f"{cluster.namespace}:celery:{key}"
+    with redis.Redis.from_url(cluster.url) as client:
+        with client.pipeline() as pipe:
+            pipe.delete(key).set(key, "x").execute()
+        with contextlib.suppress(OperationalError, redis.ResponseError):
+            app.tasks[names.RECLAIM].apply_async(retry=False)  # something to receive
+        ended, at_once = session_with_files(sessions)
+        _, idle = session_with_files(sessions)
+        ended.end()
+        wait_gone([*at_once, *idle], 20)
+        client.delete(key)
+        wait_until(lambda: answers_a_task(app, worker), 60, "tasks run again")
+    assert worker.running
+    assert worker.pid == started
+    app.close()
+
+
+def answers_a_task(app: Celery, worker: LocalWorker) -> bool:
+    """Whether a task that is sent now is done within a second."""
+    sent = app.tasks[names.END_USER].apply_async(args=["nobody"])
+    with contextlib.suppress(TimeoutError):
+        wait_until(lambda: f"{sent.id}] succeeded" in worker.logs(), 1)
+        return True
+    return False
+
+
+@pytest.mark.smoke
+def test_what_waits_to_be_restored_and_is_no_message_is_dropped(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(cleanup_interval="600")
+    unacked, index = (f"{cluster.namespace}:celery:{name}" for name in ("unacked", "unacked_index"))
+    lost = message(tag="lost", task=names.END_USER)
+    lost["body"] = base64.b64encode(json.dumps([["nobody"], {}, {}]).encode()).decode()
+    rows = {
+        "g1": b"\xff",
+        "g2": b"[1,2]",
+        "g3": b"[5,6,7]",
+        "g4": b"[" * 100_000,
+        "g5": json.dumps([{"properties": 5}, "", names.QUEUE]).encode(),
+        "g6": json.dumps([lost, 5, {}]).encode(),
+        "g7": json.dumps([lost, "celery.pidbox", names.QUEUE]).encode(),
+        b"\xff\xfe": b"{}",
+        "zlost": json.dumps([{**lost, "properties": {**lost["properties"], "delivery_tag": "zlost"}}, "", names.QUEUE]),
+    }
+    with redis.Redis.from_url(cluster.url) as client:
+        client.hset(unacked, mapping=rows)
+        client.zadd(index, {**dict.fromkeys(rows, 1), "nothing": 1})
+        client.set(f"{cluster.namespace}:celery:unacked_mutex", "x")  # a lock without an end: never a worker's
+        worker = cluster.worker("a")
+        wait_until(lambda: re.search(r"end_user\[.* succeeded", worker.logs()), 30, "the good one is done")
+        wait_until(lambda: client.hlen(unacked) == client.zcard(index) == 0, 30, "nothing is left")
+    assert "Error in timer" not in worker.logs()
+    assert worker.running

@@ -89,6 +89,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": transport_options(url, settings.namespace),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,  # a server that refuses a command (full, or not ours alone) ends no worker
         "result_backend": None,
         "task_ignore_result": True,
         "task_default_queue": QUEUE,

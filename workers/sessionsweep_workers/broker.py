@@ -1,8 +1,9 @@
 """Our own app's connection to a Redis broker: what is no message is dropped, and a line in the log says from where.
 
 kombu lets such an element end the worker. The element is gone then; but one that looks enough like a message to be kept
-until it is acknowledged goes back into its queue, and ends the next worker too. Apps that we are installed in keep the
-connection that they have.
+until it is acknowledged goes back into its queue, and ends the next worker too. Where a key of the broker's holds
+something else altogether, or the server refuses a command, the broker counts as away: the worker tries it again, and
+its keeper goes on. Apps that we are installed in keep the connection that they have.
 """
 
 from __future__ import annotations
@@ -10,23 +11,91 @@ from __future__ import annotations
 import functools
 import logging
 import reprlib
-from typing import Any
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
+import redis.exceptions
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
-from kombu.transport import redis
+from kombu.transport import redis as transport
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
 log = logging.getLogger(__name__)
 
 SHOWN = 100  # characters of what was dropped
+PAUSE = 2.0  # seconds from a refusal to the next connection, which is refused at once where nobody has mended it
+
+#: How our messages are written. With another encoding (`bz2` is one, too) a few hundred bytes become as many gigabytes
+#: as whoever packed them likes.
+ENCODINGS = frozenset({None, "utf-8", "binary"})
+BODY_ENCODINGS = frozenset({None, "base64"})
 
 #: What a message's content makes kombu and Celery raise. Not the broker's errors: those are theirs to handle.
 CONTENT_ERRORS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
-class _Client(redis.PrefixedStrictRedis):
+class BrokerUnusableError(redis.exceptions.ConnectionError):
+    """The broker's server answers, and refuses."""
+
+
+@contextmanager
+def _usable() -> Iterator[None]:
+    """Makes a refusal (a key of another type, a full server) a broker that is away: Celery survives only that."""
+    try:
+        yield
+    except redis.exceptions.ResponseError as error:
+        Transport.refused_at = time.monotonic()
+        raise BrokerUnusableError(
+            f"the broker refuses ({error}); if its keys hold something else, delete those that begin with "
+            "<SESSIONSWEEP_NAMESPACE>:celery:"
+        ) from error
+
+
+class _QoS(transport.QoS):
+    """What waits for its acknowledgement: what is no message doesn't stop the others from being restored."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """See kombu's QoS.append."""
+        with _usable():
+            super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
+
+    def ack(self, delivery_tag: str) -> None:
+        """See kombu's QoS.ack."""
+        with _usable():
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """See kombu's QoS.reject."""
+        with _usable():
+            super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
+
+    def restore_visible(self, *args: Any, **options: Any) -> None:
+        """See kombu's QoS.restore_visible."""
+        with _usable():
+            self._free_mutex()
+            super().restore_visible(*args, **options)  # type: ignore[no-untyped-call]
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        """See kombu's QoS.restore_by_tag."""
+        try:
+            super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]
+        except OSError:
+            raise
+        except CONTENT_ERRORS as error:
+            self._remove_from_indices(tag).execute()  # type: ignore[no-untyped-call]
+            _dropped(self.unacked_key, tag, error)
+
+    def _free_mutex(self) -> None:
+        """A lock without an end is no worker's, and would keep all of them from restoring for ever."""
+        with self.channel.conn_or_acquire() as client:
+            if client.pttl(client.global_keyprefix + self.unacked_mutex_key) == -1:  # kombu knows no prefix for PTTL
+                client.delete(self.unacked_mutex_key)
+
+
+class _Client(transport.PrefixedStrictRedis):
     """Takes an element that can't be decoded for none: as if the queue had been empty."""
 
     def parse_response(self, connection: Any, command_name: str, **options: Any) -> Any:
@@ -45,6 +114,8 @@ class _Client(redis.PrefixedStrictRedis):
 class _Checked:
     """What both kinds of Redis channel do differently here."""
 
+    QoS = _QoS
+
     def _get_client(self: Any) -> Any:
         super()._get_client()  # type: ignore[misc]  # checks redis-py's version
         return functools.partial(_Client, global_keyprefix=self.global_keyprefix)
@@ -58,6 +129,7 @@ class _Checked:
 
     def _checked(self: Any, queue: str, deliver: Any, raw: Any) -> None:
         try:
+            _require_plain(raw)
             deliver(raw)
         except OSError:  # some are ValueErrors as well
             raise
@@ -67,6 +139,10 @@ class _Checked:
             if tag in self.qos._delivered:
                 self.basic_reject(tag, requeue=False)  # or it would come back
 
+    def _brpop_read(self: Any, **options: Any) -> Any:
+        with _usable():
+            return super()._brpop_read(**options)  # type: ignore[misc]
+
     def _receive_one(self: Any, client: Any) -> Any:
         try:
             return super()._receive_one(client)  # type: ignore[misc]
@@ -75,27 +151,37 @@ class _Checked:
             return None
 
 
-class Channel(_Checked, redis.Channel):
+class Channel(_Checked, transport.Channel):
     """To one Redis."""
 
 
-class SentinelChannel(_Checked, redis.SentinelChannel):
+class SentinelChannel(_Checked, transport.SentinelChannel):
     """To one that Sentinels name."""
 
 
-class Transport(redis.Transport):
+class _Paced:
+    """Connects no sooner than PAUSE after a refusal."""
+
+    def establish_connection(self: Any) -> Any:
+        """See kombu's Transport.establish_connection."""
+        time.sleep(max(0.0, Transport.refused_at + PAUSE - time.monotonic()))
+        return super().establish_connection()  # type: ignore[misc]
+
+
+class Transport(_Paced, transport.Transport):
     """To one Redis."""
 
     Channel = Channel
+    refused_at: ClassVar[float] = float("-inf")  # this process's clock
 
 
-class SentinelTransport(redis.SentinelTransport):
+class SentinelTransport(_Paced, transport.SentinelTransport):
     """To one that Sentinels name."""
 
     Channel = SentinelChannel
 
 
-CHECKED = {redis.Transport: Transport, redis.SentinelTransport: SentinelTransport}
+CHECKED = {transport.Transport: Transport, transport.SentinelTransport: SentinelTransport}
 
 
 class CheckedConnection(Connection):
@@ -111,6 +197,21 @@ class CheckedAMQP(AMQP):  # type: ignore[misc]
     """Makes an app's connections."""
 
     Connection = CheckedConnection
+
+
+def _require_plain(raw: Any) -> None:
+    """Refuses, before anything is kept or decoded, what none of our messages has.
+
+    Raises:
+        TypeError: its tag isn't text. ValueError: it is packed. Also LookupError, AttributeError: it is no message.
+    """
+    properties, headers = raw["properties"], raw.get("headers") or {}
+    if not isinstance(properties["delivery_tag"], str):
+        raise TypeError("the tag is no text")
+    if headers.get("compression") is not None:
+        raise ValueError("our messages are not compressed")
+    if raw.get("content-encoding") not in ENCODINGS or properties.get("body_encoding") not in BODY_ENCODINGS:
+        raise ValueError("our messages have no such encoding")
 
 
 def _tag(raw: Any) -> str | None:
