@@ -13,7 +13,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, UploadFile
 from fastapi import Request as FastRequest
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse as StarletteJSON
@@ -52,6 +52,10 @@ def make_app(sessions: AsyncSessions, **options: Any) -> FastAPI:
     @app.post("/data")
     async def data(request: FastRequest) -> dict[str, Any]:
         request.session.update(await request.json())
+        return dict(request.session)
+
+    @app.get("/data")
+    async def only_data(request: FastRequest) -> dict[str, Any]:
         return dict(request.session)
 
     @app.post("/nested")
@@ -99,6 +103,22 @@ def make_app(sessions: AsyncSessions, **options: Any) -> FastAPI:
     @app.post("/logout")
     async def log_out(session: CurrentSession) -> None:
         await session.log_out()
+
+    @app.post("/set-and-logout")
+    async def set_and_log_out(session: CurrentSession) -> dict[str, Any]:
+        session.data["x"] = 1
+        await session.log_out()
+        return dict(session.data)
+
+    @app.post("/late")
+    async def late(session: CurrentSession) -> StreamingResponse:
+        async def body() -> AsyncIterator[str]:
+            try:
+                await session.log_in("ana")
+            except RuntimeError as error:
+                yield str(error)
+
+        return StreamingResponse(body())
 
     @app.post("/rotate")
     async def rotate(session: CurrentSession) -> None:
@@ -320,6 +340,20 @@ async def test_log_out_ends_it_and_removes_the_cookie(web: Web, sessions: AsyncS
     assert (await sessions.stats()).active_sessions == 0
 
 
+async def test_what_was_set_before_a_log_out_makes_no_new_session(web: Web, sessions: AsyncSessions) -> None:
+    client = web()
+    await client.post("/data", json={"y": 1})
+    answer = await client.post("/set-and-logout")
+    assert answer.json() == {}
+    assert "Max-Age=0" in answer.headers["Set-Cookie"]
+    assert (await sessions.stats()).total_sessions_created == 1
+
+
+async def test_a_session_made_too_late_for_its_cookie_is_refused(web: Web, sessions: AsyncSessions) -> None:
+    assert "before it starts" in (await web().post("/late")).text
+    assert (await sessions.stats()).total_sessions_created == 0
+
+
 async def test_made_up_tokens_are_anonymous_and_leave_nothing(web: Web, sessions: AsyncSessions) -> None:
     for bad in ("", "x", "00" + "a" * 18 + "." + "b" * 43, "a.b.c", "é"):
         answer = await web().get("/read", headers={"Cookie": f"sessionsweep={bad}".encode()})
@@ -457,6 +491,50 @@ async def test_the_apps_own_handler_wins(web: Web, sessions: AsyncSessions) -> N
     assert (await client.get("/file/nothing")).json() == {"mine": True}
     await client.post("/data", json={"x": 1})
     assert (await client.post("/ended")).status_code == 401, "and is not asked for a response that has begun"
+
+
+async def test_a_store_that_does_not_answer_is_no_empty_session(
+    web: Web, own_server: Callable[..., Any], namespace: str
+) -> None:
+    server = own_server()
+    settings = Settings(redis_url=server.url, namespace=namespace, secret_key=KEY, socket_timeout=1)
+    sessions = AsyncSessions(settings)
+    client = web(make_app(sessions))
+    await client.post("/data", json={"x": 1})
+    server.stop()
+    for answer in (
+        await client.get("/read"),
+        await client.get("/data"),
+        await client.post("/data", json={"x": 2}),
+        await client.post("/login/ana"),
+        await client.get("/sessionsweep/time-left"),
+    ):
+        assert (answer.status_code, list(answer.json())) == (503, ["error"])
+        assert answer.headers["Retry-After"]
+        assert str(server.port) not in answer.text
+        assert "Set-Cookie" not in answer.headers
+    assert (await client.get("/untouched")).status_code == 200
+    await sessions.close()
+
+
+async def test_an_answer_takes_the_place_of_a_response_that_was_not_saved(sessions: AsyncSessions) -> None:
+    said: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        session = current_session(scope)
+        await session.require()
+        session.data["late"] = 1
+        await sessions.end(session.id)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"all is well", "more_body": True})
+        await send({"type": "http.response.body", "body": b"!"})
+
+    async def send(message: Any) -> None:
+        said.append(f"{message.get('status', '')}{message.get('body', b'').decode()}")
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    await SessionSweepMiddleware(app, sessions=sessions)(scope, None, send)  # type: ignore[arg-type]
+    assert said == ["401", '{"error":"The session is over; start a new one."}']
 
 
 async def test_limits_are_told_apart(web: Web, options: dict[str, Any]) -> None:
