@@ -368,6 +368,31 @@ def test_clear_empties_and_log_out_ends(make: Make) -> None:
     assert (count(app), client.get_cookie("session")) == (0, None)
 
 
+def test_what_a_session_held_goes_with_it_though_the_request_had_read_it(make: Make) -> None:
+    app = make()
+    client = views(app)
+
+    @app.post("/switch/<user>")
+    def switch(user: str) -> Response:
+        flask.session["last"] = user
+        current_session.log_in(user)
+        return jsonify(dict(flask.session))
+
+    @app.post("/leave")
+    def leave() -> str:
+        flask.session["secret"] = "x"
+        current_session.log_out()
+        return "ok"
+
+    assert client.post("/switch/ana").json == {"last": "ana"}
+    client.post("/set", json={"secret": "ana's"})
+    assert client.post("/switch/bob").json == {}, "nothing of ana's is left to bob"
+    assert client.get("/get").json == {}
+    client.post("/set", json={"secret": "bob's"})
+    client.post("/leave")
+    assert (client.get("/get").json, count(app)) == ({}, 0)
+
+
 def test_a_log_out_and_a_farewell_in_one_request_begin_another_session(make: Make) -> None:
     app = make()
     client = views(app)
