@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -674,6 +676,16 @@ async def test_any_asgi_app_may_put_another_dict_in_its_place(web: Web, sessions
 
     client = web(SessionSweepMiddleware(app, sessions=sessions))
     assert [(await client.get(path)).text for path in ("/a", "/b", "/b")] == ["1", "2", "2"]
+
+
+def test_the_middleware_imports_no_framework() -> None:
+    code = (
+        "import sys, sessionsweep.integrations.asgi as asgi; asgi.SessionSweepMiddleware, asgi.current_session; "
+        "print({'starlette', 'fastapi', 'flask', 'django'} & set(sys.modules)); "
+        "asgi.CurrentSession; print('fastapi' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert said.stdout.split() == ["set()", "True"]
 
 
 async def test_without_the_middleware_it_says_so() -> None:
