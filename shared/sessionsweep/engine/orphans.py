@@ -99,7 +99,7 @@ class Orphans:
                 self._volume(volume, name, token, result, pace)
             except (HeldError, VolumeError, OSError) as problem:
                 result.held.append(volume_location(volume.id))
-                log.warning("the orphan pass on volume %s stops: %s", volume.name, problem)
+                log.warning("the orphan pass on volume %s is held: %s", volume.name, problem)
             finally:
                 self._store.execute(op.DropLease(name, token))
         result.seconds = pace.seconds

@@ -63,7 +63,7 @@ class Reclaim:
                     self._drain(partition, location, permit, now, result, pace)
             except (HeldError, VolumeError, OSError) as problem:
                 result.held.append(location)
-                log.warning("reclaim at %s stops: %s", location, problem)
+                log.warning("reclaim at %s is held: %s", location, problem)
         result.more |= pace.over
         result.seconds = pace.seconds
         return result
