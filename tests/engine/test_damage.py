@@ -13,7 +13,7 @@ import redis
 from sessionsweep.engine.trust import Permit
 from sessionsweep.errors import HeldError
 from sessionsweep.model.holds import ALL, IDLE, Hold
-from sessionsweep.operator import holds
+from sessionsweep.operator import holds, naming, nodes, volumes
 from sessionsweep.operator.queries import overview
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
@@ -22,7 +22,12 @@ from support.nodes import Node
 NEWER = json.dumps(
     {"scope": "all", "reason": "r", "text": "t", "since": 1, "node": "", "until": 0, "since_then": "a newer field"}
 )
-GARBAGE = ['{"cut', "[]", "7", b"\xff\xfe", '{"at": "x"}', ""]
+GARBAGE = [
+    '{"cut', "[]", "7", b"\xff\xfe", '{"at": "x"}', "", '{"since": 1e999, "at": NaN}',
+    pytest.param("[" * 200_000, id="deep"),
+    pytest.param("9" * 5000, id="long"),
+    pytest.param('{"at":' * 200_000, id="deep object"),
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -221,6 +226,29 @@ def test_what_strangers_publish_does_not_stop_a_worker_that_listens(
         client.publish(channel, b"v.x")
         assert len(heard) < 10
     assert heard[-1] == "v.x"
+
+
+def test_a_hold_s_words_are_words_and_its_scope_is_where_it_stands() -> None:
+    written = json.loads(Hold("volume:x", "r", "t", 5).encode())
+    assert Hold.read("volume:y", json.dumps(written)).scope == "volume:y", "by which it is lifted"
+    for strange in ({"reason": ["r"]}, {"text": 5}, {"since": -1}, {"until": 10**400}, {"until": True}):
+        assert Hold.read("volume:x", json.dumps(written | strange)).reason == "unreadable"
+
+
+@pytest.mark.parametrize("row", GARBAGE)
+def test_operators_see_past_damaged_rows(
+    node: Node, damage: Callable[[str, str, str | bytes], None], row: str | bytes
+) -> None:
+    node.session_with_file()
+    node.upkeep.run_once()
+    volume = node.core.mounts.here()[0].id
+    for table, name in (("holds", "all"), ("n", "b"), ("vols", "0" * 16), ("passes", f"reclaim {volume}")):
+        damage(table, name, row)
+    found = run(nodes.listed(node.core), node.store)
+    assert [(one.name, one.readable) for one in found] == [("a", True), ("b", False)]
+    assert [hold.reason for hold in run(holds.listed(), node.store)[0]] == ["unreadable"]
+    assert naming.volume_name(node.store.execute(op.Table("vols"))["0" * 16]) == ""
+    assert run(volumes.listed(node.core), node.store)
 
 
 def test_a_held_volume_says_so(node: Node, damage: Callable[[str, str, str | bytes], None]) -> None:

@@ -26,6 +26,7 @@ from sessionsweep.errors import HeldError, StoreError, VolumeError
 from sessionsweep.model.holds import volume_scope
 from sessionsweep.model.ids import partition_of
 from sessionsweep.model.resource import volume_location
+from sessionsweep.model.rows import json_object
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from sessionsweep.store.protocol import Store
@@ -61,9 +62,9 @@ class Scan:
         """From the `scans` table.
 
         Raises:
-            ValueError, TypeError: it is damaged, or a newer release's.
+            TypeError: it is damaged, or a newer release's.
         """
-        scan = cls(**json.loads(text))
+        scan = cls(**json_object(text))
         if any(type(getattr(scan, field.name)) is not type(field.default) for field in fields(cls)):
             raise TypeError(f"{text[:80]!r} is no scan")
         return scan
@@ -238,7 +239,7 @@ class Orphans:
         row = self._store.execute(op.Table("scans")).get(volume.id)
         try:
             scan = Scan.decode(row) if row else Scan()
-        except (ValueError, TypeError):
+        except TypeError:
             scan = Scan()  # this walk begins anew, and proves nothing before its end
         if scan.run_id != run_id:
             scan = Scan(run_id=run_id)  # sightings of another server run prove nothing

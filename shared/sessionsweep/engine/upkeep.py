@@ -7,7 +7,6 @@ import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.engine.results import Result
@@ -15,6 +14,7 @@ from sessionsweep.engine.server import ServerWatch
 from sessionsweep.engine.trust import Trust
 from sessionsweep.errors import StoreError
 from sessionsweep.model.resource import process_location, volume_location
+from sessionsweep.model.rows import decimal, json_object, whole
 from sessionsweep.model.states import Outcome
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
@@ -72,7 +72,7 @@ class Upkeep:
         return result
 
     def _dead_processes(self, now: int, result: UpkeepResult) -> None:
-        beats = {name: _number(at) for name, at in self._store.execute(op.Table("p")).items()}
+        beats = {name: decimal(at) for name, at in self._store.execute(op.Table("p")).items()}
         for partition in run(partitions(self._core), self._store):
             for queue in self._store.execute(op.Queues(partition)):
                 process = queue.location.removeprefix("p.")
@@ -88,8 +88,8 @@ class Upkeep:
         nodes = self._store.execute(op.Table("n"))
         alive: set[str] = set()
         for name, row in nodes.items():
-            about = _object(row)
-            if not isinstance(about.get("at"), int) or not isinstance(about.get("volumes"), dict):
+            about = json_object(row)
+            if whole(about.get("at")) < 0 or not isinstance(about.get("volumes"), dict):
                 # that node may live and mount anything: until it has had its time to say so, none counts as gone
                 log.warning("the row of node %r can't be read: %r", name, row[:200])
                 unknown = {"at": now, "volumes": {}, "unknown": True}
@@ -102,9 +102,9 @@ class Upkeep:
             elif now - about["at"] > NODE_MEMORY:
                 self._store.execute(op.TableDrop("n", name))
         for volume_id, row in self._store.execute(op.Table("vols")).items():
-            about = _object(row)
-            mounted = about.get("at")
-            fresh = isinstance(mounted, int) and now - mounted <= ms(self._core.settings.node_timeout)
+            about = json_object(row)
+            mounted = whole(about.get("at"))
+            fresh = mounted >= 0 and now - mounted <= ms(self._core.settings.node_timeout)
             if about.get("ephemeral") is True and volume_id not in alive and not fresh:
                 for partition in run(partitions(self._core), self._store):
                     result.node_gone += self._close(partition, volume_location(volume_id), owed_only=True)
@@ -130,7 +130,7 @@ class Upkeep:
         try:
             cursors = self._store.execute(op.Table("mend"))
             for partition in run(partitions(self._core), self._store):
-                scan = op.ScanSessions(partition, _number(cursors.get(partition, "0")), MEND_SLICE)
+                scan = op.ScanSessions(partition, _cursor(cursors.get(partition, "0")), MEND_SLICE)
                 cursor, ids = self._store.execute(scan)
                 core = self._core
                 repairs = [op.Mend(sid, core.width, core.grace, core.retention) for sid in ids]
@@ -155,15 +155,6 @@ class Upkeep:
             log.warning("mended session %s: %s", session_id, answer.what)
 
 
-def _object(text: str) -> dict[str, Any]:
-    """A row's JSON object; empty where it is none: one damaged row must not stop what is done for all others."""
-    try:
-        about = json.loads(text)
-    except ValueError:
-        return {}
-    return about if isinstance(about, dict) else {}
-
-
-def _number(text: str) -> int:
-    """A row's number; 0 where it is none."""
-    return int(text) if text.isdecimal() and text.isascii() else 0
+def _cursor(text: str) -> int:
+    """Where a scan goes on; at the beginning where that is no cursor that a server takes (of 64 bits)."""
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 20 else 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+
+from sessionsweep.model.rows import json_object, whole
 
 ALL = "all"
 IDLE = "idle"  # idle ends and orphan destruction stop for a while; absolute and explicit ends go on
@@ -40,23 +42,22 @@ class Hold:
         """From the `holds` table. A newer release's further fields are left out.
 
         Raises:
-            ValueError, TypeError: it is damaged; see `read`.
+            TypeError: it is damaged; see `read`.
         """
-        about = json.loads(text)
-        if not isinstance(about, dict):
-            raise TypeError(f"{text[:80]!r} is no hold")
-        known = {field.name: about[field.name] for field in fields(cls) if field.name in about}
-        hold = cls(**known)
-        if not (isinstance(hold.since, int) and isinstance(hold.until, int)):
+        about = json_object(text)
+        hold = cls(**{field.name: about[field.name] for field in fields(cls) if field.name in about})
+        if whole(hold.since) < 0 or whole(hold.until) < 0:
             raise TypeError(f"{text[:80]!r} has no times")
+        if not all(isinstance(word, str) for word in (hold.scope, hold.reason, hold.text, hold.node)):
+            raise TypeError(f"{text[:80]!r} is no hold")
         return hold
 
     @classmethod
     def read(cls, scope: str, text: str) -> Hold:
         """The hold of one row of the table. One that is damaged stands until it is lifted: it may have been any."""
         try:
-            return cls.decode(text)
-        except (ValueError, TypeError):
+            return replace(cls.decode(text), scope=scope)
+        except TypeError:
             what = f"This hold can't be read ({text[:80]!r}). If nothing else stands in the way: "
             return cls(scope, "unreadable", f"{what}sessionsweep holds lift {scope}", 0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from sessionsweep.deployment import Core
 from sessionsweep.errors import VolumeError
 from sessionsweep.model.ids import VOLUME_ID
 from sessionsweep.model.resource import KINDS, ResourceRecord, volume_location
+from sessionsweep.model.rows import json_object
 from sessionsweep.operator import nodes
 from sessionsweep.settings import VolumeSpec
 from sessionsweep.store import operations as op
@@ -103,10 +103,8 @@ def names(core: Core) -> Flow[Names]:
 
 def volume_name(row: str) -> str:
     """The name in a row of `vols`; nothing where it is damaged."""
-    try:
-        return str(json.loads(row).get("name", ""))
-    except (ValueError, AttributeError):
-        return ""
+    name = json_object(row).get("name")
+    return name if isinstance(name, str) else ""
 
 
 def marker_id(spec: VolumeSpec) -> str:

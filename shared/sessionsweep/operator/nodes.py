@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sessionsweep.deployment import Core
+from sessionsweep.model.rows import json_object, whole
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask
 
@@ -42,11 +42,11 @@ def silence(core: Core) -> float:
 
 
 def _read(name: str, row: str, now: int, silent_after: float) -> Node:
-    try:
-        about = json.loads(row)
-        ago = max(0.0, (now - int(about["at"])) / 1000)
-        known = not about.get("unknown")  # upkeep's row in place of one that it couldn't read
-        volumes = {str(volume_id): str(known_as) for volume_id, known_as in dict(about["volumes"]).items()}
-    except (ValueError, TypeError, KeyError, AttributeError):
+    about = json_object(row)
+    at, mounted = whole(about.get("at")), about.get("volumes")
+    if at < 0 or not isinstance(mounted, dict):
         return Node(name, 0.0, False, readable=False)
+    ago = max(0.0, (now - at) / 1000)
+    known = not about.get("unknown")  # upkeep's row in place of one that it couldn't read
+    volumes = {volume_id: called for volume_id, called in mounted.items() if isinstance(called, str)}
     return Node(name, ago, known and ago <= silent_after, volumes, known)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sessionsweep.deployment import Core, partitions
 from sessionsweep.model.holds import ALL, Hold, mount_scope, volume_scope
+from sessionsweep.model.rows import json_object, whole
 from sessionsweep.operator import holds, naming, nodes, owed
 from sessionsweep.operator.wording import brief
 from sessionsweep.store import operations as op
@@ -227,8 +227,8 @@ def _ends(store: Store, partition: str, location: str, entries: int, share: int)
 
 
 def _last_reclaim(row: str | None, now: int) -> Reclaimed | None:
-    try:
-        about = json.loads(row or "{}")
-        return Reclaimed(str(about["node"]), max(0.0, (now - int(about["at"])) / 1000), dict(about["result"]))
-    except (ValueError, TypeError, KeyError):
+    about = json_object(row or "{}")
+    node, at, result = about.get("node"), whole(about.get("at")), about.get("result")
+    if not isinstance(node, str) or at < 0 or not isinstance(result, dict):
         return None
+    return Reclaimed(node, max(0.0, (now - at) / 1000), result)

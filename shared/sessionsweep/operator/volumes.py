@@ -14,6 +14,7 @@ from sessionsweep.errors import ConfigurationError, VolumeError, VolumeUntrusted
 from sessionsweep.model.holds import Hold, mount_scope, volume_scope
 from sessionsweep.model.ids import VOLUME_ID, new_volume_id
 from sessionsweep.model.resource import volume_location
+from sessionsweep.model.rows import json_object
 from sessionsweep.model.states import Outcome
 from sessionsweep.operator import naming, nodes
 from sessionsweep.operator.queries import backlog
@@ -284,10 +285,7 @@ def _mounting_nodes(core: Core) -> Flow[Mapping[str, list[str]]]:
 
 
 def _is_ephemeral(row: str) -> bool:
-    try:
-        return bool(json.loads(row).get("ephemeral", False))
-    except (ValueError, AttributeError):
-        return False
+    return bool(json_object(row).get("ephemeral", False))
 
 
 def _hold_on(volume_id: str, holds: Mapping[str, Hold], mounts: Mapping[str, str]) -> str:
