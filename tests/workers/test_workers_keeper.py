@@ -21,6 +21,7 @@ from support.processes import wait_until
 
 pytestmark = pytest.mark.smoke
 
+FUTURE = 999_999_999_999_999  # ms: a time of the store's clock that none of us will see
 HELD = re.compile(r"reclaim.* held.*hold on all \(rolled-back\)")
 
 
@@ -68,6 +69,45 @@ def forget(cluster: Cluster, session_id: str) -> None:
     keys = [key for key in cluster.broker().scan_iter(f"{cluster.namespace}:*") if key.endswith(session_id)]
     assert len(keys) >= 2
     cluster.broker().unlink(*keys)
+
+
+def test_damaged_records_of_passes_stop_no_late_pass(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(orphan_interval="1", orphan_min_age="0", hold="0.1", idle_timeout="600", max_duration="600")
+    sessions = cluster.sessions()
+    lost, orphans = session_with_files(sessions)
+    [volume] = sessions.core.mounts.here()
+    forget(cluster, lost.id)
+    rows = {
+        f"last:{names.SWEEP_ORPHANS}:{volume.id}": PassRecord(names.SWEEP_ORPHANS, "a", "done", FUTURE).encode(),
+        "last:x": "[" * 200_000,
+        "y": "{}",
+    }
+    for row, text in rows.items():
+        sessions.store.execute(op.TablePut("passes", row, text))
+    cluster.worker("a")
+    wait_gone(orphans, 15)
+
+
+def test_marks_from_the_future_keep_no_sweep_from_being_missed_and_raise_an_alarm(cluster: Cluster) -> None:
+    sessions = cluster.sessions()
+    sessions.store.execute(op.SetMeta({"last_sweep": str(FUTURE), "beat_seen": str(FUTURE)}))
+    worker = cluster.worker("a")
+    _, idle = session_with_files(sessions)
+    wait_gone(idle, 15)
+    worker.wait_for_log(re.compile(r"ERROR.*Marks of the deployment lie ahead .*beat_seen.*last_sweep"))
+    worker.wait_for_log(re.compile(r"ERROR.*No beat was ever seen"))
+    assert set(sessions.store.execute(op.Table("alarms"))) == {"beat", "marks"}
+    sessions.store.execute(op.SetMeta({"last_sweep": "1", "beat_seen": "1"}))
+    worker.wait_for_log("the deployment's marks are of its past again")
+    assert set(sessions.store.execute(op.Table("alarms"))) == {"beat"}
+
+
+def test_marks_that_are_none_count_as_absent(cluster: Cluster) -> None:
+    sessions = cluster.sessions()
+    sessions.store.execute(op.SetMeta({"last_sweep": "x", "beat_seen": "9" * 400}))
+    cluster.worker("a")
+    _, idle = session_with_files(sessions)
+    wait_gone(idle, 15)
 
 
 def test_a_held_volume_keeps_its_files_and_makes_few_messages(cluster: Cluster) -> None:

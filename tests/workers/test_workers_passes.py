@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 from worker_cluster import KEY, left, session_with_files
 
@@ -16,6 +17,7 @@ from sessionsweep_workers import fanout, names, passes, tasks
 from sessionsweep_workers.application import build
 from sessionsweep_workers.context import configure, current
 from sessionsweep_workers.devstack.server import EmbeddedServer
+from sessionsweep_workers.keeper import _next_orphans
 
 
 @pytest.fixture
@@ -259,3 +261,86 @@ def test_records_of_requests_are_bounded(app: Celery) -> None:
 )
 def test_results_add_up(results: list[dict[str, Any]], summed: dict[str, Any]) -> None:
     assert passes.total(results) == summed
+
+
+# rows that whoever reaches the store can write
+
+NO_ROWS = {
+    "nothing": "",
+    "a word": "x",
+    "a number": "5",
+    "a list": "[]",
+    "an empty object": "{}",
+    "nesting": "[" * 200_000,
+    "an object that nests": '{"at":' + "[" * 200_000,
+    "bytes": b"\xff",
+    "other fields": '{"name": 5, "node": [], "state": {}, "at": "x", "result": 5, "parts": 5, "newer": 1, "queues": 5}',
+    "other values": json.dumps(
+        {
+            "name": "x", "node": "a", "state": "done", "at": 10**400, "parts": [[], 5],
+            "result": {"confirm_in": "x", "held": 5, "seconds": [], "deleted": 10**400, "bytes": float("inf")},
+            "volumes": {}, "queues": [5, None, "sessionsweep.volume.../x", {}],
+        }
+    ),
+}  # fmt: skip
+
+
+def put(app: Celery, table: str, row: str, text: str | bytes) -> None:
+    """Writes a row as it is."""
+    settings = current(app).settings
+    with redis.Redis.from_url(settings.redis_url) as client:
+        client.hset(f"{settings.namespace}:{{g}}:{table}", row, text)
+
+
+@pytest.mark.parametrize("text", NO_ROWS.values(), ids=NO_ROWS)
+def test_a_nodes_row_that_is_none_keeps_no_other_from_its_message(
+    app: Celery, sent: Callable[..., list[dict[str, Any]]], text: str | bytes
+) -> None:
+    far = "0123456789abcdef"
+    put(app, "n", "evil", text)
+    heart(app, "b", far)
+    put(app, "n", "zevil", text)
+    assert app.tasks[names.RECLAIM]()["seconds"] >= 0
+    assert app.tasks[names.SWEEP_ORPHANS]()["sent"] == 1
+    assert [arguments["volume"] for arguments in sent(names.volume_queue(far))] == [far]
+    assert fanout.listened(current(app).store) == {far}
+
+
+def test_a_heartbeat_from_the_future_is_none(app: Celery) -> None:
+    heart(app, "b", "0123456789abcdef", age=-(10**12))
+    assert fanout.listened(current(app).store) == set()
+
+
+@pytest.mark.parametrize("text", NO_ROWS.values(), ids=NO_ROWS)
+def test_a_record_that_is_none_is_a_pass_that_failed_long_ago(app: Celery, text: str | bytes) -> None:
+    store = current(app).store
+    for row in ("last:x", "r5", *(f"old-{number}" for number in range(passes.KEPT))):
+        put(app, passes.TABLE, row, text)
+    last = passes.last_runs(store)["x"]
+    assert last.at == 0
+    assert _next_orphans(last, 3600) >= 0
+    assert passes.total([last.result, {"deleted": 1, "seconds": 0.5}])["deleted"] == 1
+    assert passes.read(store, "r5") is not None
+    app.tasks[names.SWEEP_IDLE](request_id="r5")  # writes its own, and makes room
+    found = passes.read(store, "r5")
+    assert found is not None
+    assert found["name"] == names.SWEEP_IDLE
+    assert len(store.execute(op.Table(passes.TABLE))) == passes.KEPT + 2  # two are the last runs of their tasks
+
+
+def test_a_part_that_is_none_has_failed(app: Celery) -> None:
+    store = current(app).store
+    record = passes.PassRecord("x", "a", "done", 1, {}, ["r6.v"])
+    store.execute(op.TablePut(passes.TABLE, "r6", record.encode()))
+    put(app, passes.TABLE, "r6.v", "[" * 200_000)
+    found = passes.read(store, "r6")
+    assert found is not None
+    assert found["state"] == "failed"
+
+
+def test_a_dry_run_is_not_the_last_sweep(app: Celery) -> None:
+    store = current(app).store
+    app.tasks[names.SWEEP_IDLE](dry_run=True)
+    assert "last_sweep" not in store.execute(op.Meta())
+    app.tasks[names.SWEEP_IDLE]()
+    assert "last_sweep" in store.execute(op.Meta())

@@ -1,11 +1,15 @@
-"""The alarm that no beat runs: an error in the log and a row in the store, both within two cleanup intervals.
+"""What workers raise an alarm about: an error in the log and a row in the store, both within two cleanup intervals.
 
-Table `alarms`, row `beat` → a hold's JSON. It stops nothing: workers sweep by themselves, only later.
+Table `alarms`, row → a hold's JSON. They stop nothing: workers sweep by themselves, only later.
+
+    beat     no beat runs
+    marks    `meta` says that a pass or a beat was at work at a time to come
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from sessionsweep.model.holds import Hold
 from sessionsweep.store import operations as op
@@ -15,6 +19,7 @@ log = logging.getLogger(__name__)
 
 TABLE = "alarms"
 BEAT = "beat"
+MARKS = "marks"
 LATE = 1.5  # intervals
 
 
@@ -45,3 +50,28 @@ class BeatAlarm:
         new = self._context.store.execute(op.TablePut(TABLE, BEAT, alarm.encode(), only_new=True))
         self._raised = True
         log.log(logging.ERROR if new else logging.WARNING, text)
+
+
+class MarksAlarm:
+    """One worker's view of marks that lie ahead of the store's clock, by which a missing pass would not be missed."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._raised: bool | None = None  # None: another worker's alarm may stand
+
+    def look(self, now: int, ahead: Mapping[str, int]) -> None:
+        """Raises or clears it: the marks (ms) that are ahead of now."""
+        if ahead and not self._raised:
+            shown = ", ".join(f"{name} {(mark - now) / 1000:.1f} s" for name, mark in sorted(ahead.items()))
+            text = (
+                f"Marks of the deployment lie ahead of the store's clock ({shown}), and count as absent: the clock was "
+                "set back, or something else wrote them. They are put right when the next pass or beat marks its time"
+            )
+            alarm = Hold(MARKS, "marks-ahead", text, now, self._context.settings.node)
+            new = self._context.store.execute(op.TablePut(TABLE, MARKS, alarm.encode(), only_new=True))
+            self._raised = True
+            log.log(logging.ERROR if new else logging.WARNING, text)
+        elif not ahead and self._raised is not False:
+            if self._context.store.execute(op.TableDrop(TABLE, MARKS)):
+                log.warning("the deployment's marks are of its past again")
+            self._raised = False

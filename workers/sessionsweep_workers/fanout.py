@@ -6,13 +6,15 @@ them. Its own worker looks at its queues by itself when it comes back, so nothin
 
 from __future__ import annotations
 
-import json
 import secrets
 from typing import Any
 
+from sessionsweep.deployment import partitions
+from sessionsweep.model.ids import VOLUME_ID
 from sessionsweep.model.resource import volume_location
+from sessionsweep.model.rows import json_object, whole
 from sessionsweep.store import operations as op
-from sessionsweep.store.keys import partition_name
+from sessionsweep.store.flow import run
 from sessionsweep.store.protocol import Store
 from sessionsweep_workers import names
 from sessionsweep_workers.context import Context
@@ -23,15 +25,16 @@ OUTSTANDING = 30_000  # ms after which a reclaim that was sent and never began i
 
 
 def listened(store: Store) -> set[str]:
-    """The volume ids whose queue a worker consumes."""
+    """The volume ids whose queue a worker consumes. A damaged row, or one from the future, says nothing."""
     now = store.execute(op.Facts()).now
-    queues: set[str] = set()
-    for row in store.execute(op.Table("n")).values():
-        about = json.loads(row)
-        if now - about["at"] <= SILENCE:
-            queues.update(about.get("queues", ()))
     prefix = names.volume_queue("")
-    return {queue.removeprefix(prefix) for queue in queues if queue.startswith(prefix)}
+    volumes: set[str] = set()
+    for row in store.execute(op.Table("n")).values():
+        about = json_object(row)
+        queues = about.get("queues")
+        if abs(now - whole(about.get("at"))) <= SILENCE and isinstance(queues, list):
+            volumes.update(queue.removeprefix(prefix) for queue in queues if str(queue).startswith(prefix))
+    return {volume for volume in volumes if VOLUME_ID.match(volume)}
 
 
 def orphans(task: Any, context: Context, dry_run: bool, request_id: str | None) -> list[str]:
@@ -69,6 +72,5 @@ def send_reclaim(task: Any, store: Store, volume_id: str) -> bool:
 
 def _is_due(context: Context, volume_id: str) -> bool:
     location = volume_location(volume_id)
-    partitions = int(context.store.execute(op.Meta()).get("partitions", context.settings.partitions))
-    depths = (context.store.execute(op.Queues(partition_name(number))) for number in range(partitions))
+    depths = (context.store.execute(op.Queues(one)) for one in run(partitions(context.core), context.store))
     return any(depth.location == location and depth.oldest_due > 0 for queue in depths for depth in queue)

@@ -15,10 +15,12 @@ import time
 from functools import partial
 from typing import Any
 
+from sessionsweep.deployment import partitions
 from sessionsweep.errors import StoreError
 from sessionsweep.model.resource import volume_location
+from sessionsweep.model.rows import decimal
 from sessionsweep.store import operations as op
-from sessionsweep.store.keys import partition_name
+from sessionsweep.store.flow import run
 from sessionsweep_workers import alarms, fanout, names, passes
 from sessionsweep_workers.context import Context, current
 from sessionsweep_workers.lane import Lane
@@ -57,7 +59,8 @@ class Keeper:
         self._no_broker_until = 0.0
         self._paces: dict[str, _Pace] = {}
         self._away = False
-        self._alarm = alarms.BeatAlarm(self.context)
+        self._beat_alarm = alarms.BeatAlarm(self.context)
+        self._marks_alarm = alarms.MarksAlarm(self.context)
 
     def start(self) -> None:
         """Begins; call it once, after the pool has forked."""
@@ -138,8 +141,8 @@ class Keeper:
         store, interval = self.context.store, self.context.settings.cleanup_interval
         meta = store.execute(op.Meta())
         due: set[str] = set()
-        for number in range(max(int(meta.get("partitions", "1")), self.context.settings.partitions)):
-            for depth in store.execute(op.Queues(partition_name(number))):
+        for partition in run(partitions(self.context.core), store):
+            for depth in store.execute(op.Queues(partition)):
                 if depth.oldest_due > 0 and depth.location in self._volumes:
                     due.add(self._volumes[depth.location])
         for volume in self._volumes.values():
@@ -149,9 +152,13 @@ class Keeper:
             elif self._pace(volume).may_look():
                 self._reclaim(volume)
         now = store.execute(op.Facts()).now
-        if now - int(meta.get("last_sweep", "0")) > LATE * interval * 1000:
+        marks = {name: decimal(meta.get(name)) for name in ("last_sweep", "beat_seen")}
+        self._marks_alarm.look(now, {name: mark for name, mark in marks.items() if mark > now})
+        # what no pass and no beat can have written counts as not written: else neither would ever be missed
+        last_sweep, beat_seen = (mark if 0 < mark <= now else 0 for mark in marks.values())
+        if now - last_sweep > LATE * interval * 1000:
             self._work.ask("sweep", self._sweep)
-        self._alarm.look(now, int(meta.get("beat_seen", "0")))
+        self._beat_alarm.look(now, beat_seen)
 
     def _nudged(self, volume: str) -> None:
         if self._pace(volume).may_follow_nudge():
@@ -209,8 +216,8 @@ class Keeper:
         last = passes.last_runs(store)
         now = store.execute(op.Facts()).now
         for volume in self._volumes.values():
-            run = last.get(f"{names.SWEEP_ORPHANS}:{volume}")
-            if run is None or now - run.at > _next_orphans(run, interval) * 1000:
+            latest = last.get(f"{names.SWEEP_ORPHANS}:{volume}")
+            if latest is None or latest.at > now or now - latest.at > _next_orphans(latest, interval) * 1000:
                 self._work.ask(f"orphans {volume}", partial(self._orphans_here, volume))
 
     def _orphans_here(self, volume: str) -> None:
@@ -251,7 +258,7 @@ def _next_orphans(last: passes.PassRecord, interval: float) -> float:
     """Seconds from a volume's last orphan pass to the next that is run here."""
     if last.result.get("more"):
         return BUDGET  # the message with the rest was lost, or there was none
-    return float(last.result.get("confirm_in", 0)) or interval * LATE
+    return min(max(0.0, last.result.get("confirm_in", 0)), interval * LATE) or interval * LATE
 
 
 def _add_queue(consumer: Any, name: str) -> None:

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sessionsweep.errors import StoreError
+from sessionsweep.model.rows import MOST, json_object, whole
 from sessionsweep.store import operations as op
 from sessionsweep.store.protocol import Store
 from sessionsweep_workers.context import Context
@@ -57,8 +58,14 @@ class PassRecord:
 
     @classmethod
     def decode(cls, text: str) -> PassRecord:
-        """From the table."""
-        return cls(**json.loads(text))
+        """From the table. A row that can't be read is a pass that failed long ago: the next one writes it anew."""
+        about = json_object(text)
+        name, node, state = (str(about.get(field)) for field in ("name", "node", "state"))
+        result, parts = about.get("result"), about.get("parts")
+        if not (isinstance(result, dict) and isinstance(parts, list)):
+            return cls("", "", "failed", 0, {"error": f"its record can't be read: {text[:80]!r}"})
+        known = {key: value for key, value in result.items() if _is_result(key, value)}
+        return cls(name, node, state, max(0, whole(about.get("at"))), known, list(map(str, parts)))
 
     @property
     def ended(self) -> bool:
@@ -171,3 +178,10 @@ def total(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_result(name: str, value: Any) -> bool:
+    """Whether a pass says that: counts, bytes and seconds; what is held; why it failed."""
+    if name == "held":
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, str) if name == "error" else isinstance(value, int | float) and abs(value) < MOST

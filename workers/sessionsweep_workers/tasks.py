@@ -220,7 +220,7 @@ def _sweep(self: PassTask, dry_run: bool, slot: int | None, request_id: str | No
         return {"stale": True}
     with recorded(context, self.name, request_id, dry_run=dry_run) as about:
         passes = context.observing if dry_run else context
-        result = passes.sweep.run_once(budget=BUDGET, stop=context.stopping)
+        result = passes.sweep.run_once(budget=BUDGET, stop=context.stopping, renew=not dry_run)
         about.done(result.as_dict(), more=result.more)
     self.progress(f"{result.would_end if dry_run else result.idle + result.expired} sessions, {result.owed} owed")
     if result.more:
