@@ -17,6 +17,7 @@ from support import django_site
 django_site.ready()
 
 from django.contrib.sessions.backends.base import CreateError, UpdateError  # noqa: E402
+from django.contrib.sessions.exceptions import SessionInterrupted  # noqa: E402
 from django.core import signing  # noqa: E402
 from django.test import override_settings  # noqa: E402
 from django.utils import timezone  # noqa: E402
@@ -664,6 +665,21 @@ def test_who_django_logs_in_is_the_sessions_user(session: Any, make: Any, deploy
     assert [s.id for s in deployment.sessions.list(user="7")[0]] == [deployment.of(session).id]
     assert deployment.sessions.end_user("7") == 1
     assert make(key).load() == {}
+
+
+def test_a_log_in_resurrects_nothing(session: Any, make: Any, deployment: Deployment) -> None:
+    session["a"] = 1
+    session.save()
+    make(session.session_key).delete()
+    session["_auth_user_id"] = "7"
+    with pytest.raises(UpdateError):
+        session.save()
+    other = make()
+    other.save()
+    make(other.session_key).delete()
+    with pytest.raises(SessionInterrupted):
+        other.cycle_key()
+    assert deployment.sessions.stats().active_sessions == 0
 
 
 def test_one_that_begins_with_a_log_in_is_that_users(session: Any, deployment: Deployment) -> None:
