@@ -82,6 +82,27 @@ def test_an_unreadable_node_counts_as_alive_for_a_while(
     assert other.upkeep.run_once().node_gone == 1
 
 
+def test_who_lives_in_a_time_to_come_is_not_alive_for_ever(
+    make_node: Callable[..., Node], tmp_path: Path, damage: Callable[[str, str, str | bytes], None]
+) -> None:
+    temporary = make_node("a", volumes=f"a={tmp_path / 'a'}?ephemeral", node_timeout=20, idle_timeout=1000)
+    other = make_node("b", node_timeout=20, idle_timeout=1000)
+    session, _, _ = temporary.session_with_file()
+    listener, _ = temporary.sessions.create()
+    temporary.upkeep.run_once()
+    session.end()
+    volume = temporary.core.mounts.here()[0].id
+    damage("n", "a", json.dumps({"at": 9 * 10**14, "volumes": {volume: "a"}, "queues": []}))
+    damage("vols", volume, json.dumps({"at": 9 * 10**14, "name": "a", "ephemeral": True}))
+    damage("p", "web1", str(9 * 10**14))
+    other.store.execute(op.Register(listener.id, "0" * 16, "s", "p.web1", 0, "ws", live=True))
+    first = other.upkeep.run_once()
+    assert (first.node_gone, first.streams) == (0, 0), "they have the time to say that they live"
+    other.advance(61)
+    later = other.upkeep.run_once()
+    assert (later.node_gone, later.streams) == (1, 1)
+
+
 @pytest.mark.parametrize("row", [NEWER, *GARBAGE])
 def test_a_hold_that_cannot_be_read_holds_and_can_be_lifted(
     node: Node, damage: Callable[[str, str, str | bytes], None], row: str | bytes

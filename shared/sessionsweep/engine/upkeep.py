@@ -73,6 +73,9 @@ class Upkeep:
 
     def _dead_processes(self, now: int, result: UpkeepResult) -> None:
         beats = {name: decimal(at) for name, at in self._store.execute(op.Table("p")).items()}
+        for process, at in beats.items():
+            if at - now > PROCESS_SILENCE:  # none of its own: it has from now on to say that it lives
+                self._store.execute(op.TablePut("p", process, str(now)))
         for partition in run(partitions(self._core), self._store):
             for queue in self._store.execute(op.Queues(partition)):
                 process = queue.location.removeprefix("p.")
@@ -85,26 +88,28 @@ class Upkeep:
                 self._store.execute(op.TableDrop("p", process))
 
     def _dead_nodes(self, now: int, result: UpkeepResult) -> None:
-        nodes = self._store.execute(op.Table("n"))
+        nodes, silence = self._store.execute(op.Table("n")), ms(self._core.settings.node_timeout)
         alive: set[str] = set()
         for name, row in nodes.items():
             about = json_object(row)
-            if whole(about.get("at")) < 0 or not isinstance(about.get("volumes"), dict):
+            # a time to come, by more than clocks are set back, is none either: it would stand for life until then
+            at = whole(about.get("at"))
+            if not 0 <= at <= now + silence or not isinstance(about.get("volumes"), dict):
                 # that node may live and mount anything: until it has had its time to say so, none counts as gone
                 log.warning("the row of node %r can't be read: %r", name, row[:200])
                 unknown = {"at": now, "volumes": {}, "unknown": True}
                 self._store.execute(op.TablePut("n", name, json.dumps(unknown)))
                 return
-            if about.get("unknown") and now - about["at"] <= ms(self._core.settings.node_timeout):
+            if about.get("unknown") and now - at <= silence:
                 return
-            if now - about["at"] <= ms(self._core.settings.node_timeout):
+            if now - at <= silence:
                 alive.update(about["volumes"])
-            elif now - about["at"] > NODE_MEMORY:
+            elif now - at > NODE_MEMORY:
                 self._store.execute(op.TableDrop("n", name))
         for volume_id, row in self._store.execute(op.Table("vols")).items():
             about = json_object(row)
             mounted = whole(about.get("at"))
-            fresh = mounted >= 0 and now - mounted <= ms(self._core.settings.node_timeout)
+            fresh = mounted >= 0 and abs(now - mounted) <= silence
             if about.get("ephemeral") is True and volume_id not in alive and not fresh:
                 for partition in run(partitions(self._core), self._store):
                     result.node_gone += self._close(partition, volume_location(volume_id), owed_only=True)
