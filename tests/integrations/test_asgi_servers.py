@@ -155,14 +155,16 @@ async def test_clients_that_leave_mix_up_no_replies(serve: Serve) -> None:
         while not stop.is_set():
             async with httpx.AsyncClient(base_url=server.url, cookies=cookies[number], timeout=60) as web:
                 requests = [asyncio.create_task(web.get(f"/slow/{n}")) for n in range(5)]
-                await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
+                await web.get("/untouched")  # by then the server is at work on the others
                 for one in requests:
                     cancelled += one.cancel()
                 await asyncio.gather(*requests, return_exceptions=True)
 
     async def stays(number: int) -> None:
         async with httpx.AsyncClient(base_url=server.url, cookies=cookies[number], timeout=60) as web:
-            for turn in range(40):
+            turn = 0
+            while turn < 20 or cancelled < 50:  # the test's own time limit ends it if nobody can leave
+                turn += 1
                 word = f"{number}-{turn}"
                 answer = await web.get(f"/slow/{word}")
                 assert answer.json() == {"word": word, "owner": number}
@@ -171,7 +173,6 @@ async def test_clients_that_leave_mix_up_no_replies(serve: Serve) -> None:
     await asyncio.gather(*(stays(number) for number in range(5, 10)))
     stop.set()
     await asyncio.gather(*leaving)
-    assert cancelled > 20, "too few left; the test shows nothing"
     assert "Traceback" not in server.logs(), server.tail()
 
 
