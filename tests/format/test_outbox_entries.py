@@ -1,4 +1,4 @@
-"""Entries of the outbox: those that 0.1 wrote, those of now, and what is neither."""
+"""Entries of the outbox and shares of quotas: those that 0.1 wrote, those of now, and what is neither."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ def store(redis_url: str, namespace: str) -> RedisStore:
     store.freeze(T)
     for user in ("ana", None):
         store.execute(op.Confirm(user, SID))
-    for rid in (RID, "other"):
-        store.execute(op.ReserveQuota("ana", SID, rid, 10))
+    store.execute(op.ReserveQuota("ana", SID, RID, 10))
+    # as 0.1 wrote a share: its bytes alone
+    store._send(["HSET", store.keys.user_quota("ana"), f"{SID} other", "10", "#", "20"], "", False)
     return store
 
 
@@ -65,3 +66,13 @@ def test_an_entry_gives_back_what_it_says(
     deliver(store, redis_url, entry.encode())
     assert tuple(len(store.execute(op.Members(user))) for user in ("ana", None)) == places_left
     assert shares(store) == shares_left
+
+
+def test_a_share_of_0_1_counts_and_is_looked_at_when_it_stands_in_the_way(store: RedisStore) -> None:
+    def reserve(rid: str, size: int, most: int) -> op.Share:
+        return store.execute(op.ReserveQuota("ana", SID, rid, size, 0, most))
+
+    assert reserve("more", 1, 20) == op.Share("limit:bytes", 0, (f"{SID} other",))
+    assert reserve("other", 5, 20).status == "ok"
+    assert reserve("more", 5, 20).status == "ok"
+    assert reserve("more", 6, 20).status == "limit:bytes"

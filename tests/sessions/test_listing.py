@@ -67,8 +67,8 @@ def test_none_is_missed_when_a_sweep_stops_in_the_middle_of_a_slot(
     swept: list[op.Swept] = []
 
     def sweep(seen: list[str]) -> None:
-        for number in range(0 if swept else partitions):
-            swept.append(node.store.execute(op.SweepStep(f"0{number}", node.core.width, 1000, 0, limit=9)))
+        steps = [op.SweepStep(f"0{number}", node.core.width, 1000, 0, limit=9) for number in range(partitions)]
+        swept.extend(node.store.execute(step) for step in (steps if not swept else ()))
 
     assert set(walk(node, None, 10, sweep)) == {session.id for session, _ in made}
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sessionsweep import Client, LimitReachedError
+from sessionsweep import Client, LimitReachedError, Session, SessionEndedError
 from sessionsweep.model.ids import partition_of
-from sessionsweep.sessions import lifecycle
+from sessionsweep.sessions import files, lifecycle
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, Work, run
 from sessionsweep.store.outbox import drain
@@ -176,3 +176,114 @@ def test_a_session_that_left_its_user_takes_nothing_along(make_node: Callable[..
     assert ids(node, "bob") == [session.id]
     assert node.sessions.end_user("ana") == 1
     assert node.sessions.end_user("bob") == 1
+
+
+# --- shares of a user's quota ---------------------------------------------------------------------------------
+
+
+def begin(node: Node, session: Session) -> Flow[Any]:
+    """The flow that registers a new file of 10 bytes."""
+    return files.begin(node.core, session._record, "", "", 10, None)
+
+
+def shares(node: Node, user: str = "ana") -> int:
+    """How many shares are taken, whoever holds them."""
+    return len(node.store._send(["HKEYS", node.store.keys.user_quota(user)], "", False)[:-1])
+
+
+QUOTAS = [{"max_resources_per_user": 1}, {"max_bytes_per_user": 10}]
+
+
+@pytest.mark.parametrize("quota", QUOTAS)
+@pytest.mark.parametrize("session_ends", [False, True])
+def test_a_share_that_was_reserved_for_no_file_is_free_after_a_minute(
+    make_node: Callable[..., Node], quota: dict[str, int], session_ends: bool
+) -> None:
+    node = make_node(idle_timeout=1000, max_duration=0, **quota)
+    session, _ = node.sessions.create(user="ana")
+    Paused(node, begin(node, session), op.Register).die()
+    other, _ = node.sessions.create(user="ana")
+    if session_ends:
+        session.end()
+        node.sweep.run_once()
+    for seconds in (0, 59):
+        node.advance(seconds)
+        with pytest.raises(LimitReachedError, match="PER_USER"):
+            node.write(other, 10, max_size=10)
+    node.advance(2)
+    rid, _ = node.write(other, 10, max_size=10)
+    assert shares(node) == 1
+    node.advance(61)
+    with pytest.raises(LimitReachedError, match="PER_USER"):  # that one is a file's
+        node.write(other, 10, max_size=10)
+    other.delete(rid)
+    node.sweep.run_once()
+    assert shares(node) == 0
+
+
+@pytest.mark.parametrize("quota", QUOTAS)
+def test_a_writer_who_comes_when_its_share_is_somebody_elses_is_refused(
+    make_node: Callable[..., Node], quota: dict[str, int]
+) -> None:
+    node = make_node(idle_timeout=100, max_duration=0, **quota)
+    session, _ = node.sessions.create(user="ana")
+    late = Paused(node, begin(node, session), op.Register)
+    node.advance(61)
+    node.write(session, 10, max_size=10)
+    with pytest.raises(LimitReachedError, match="lapsed"):
+        late.go_on()
+    assert len(session.resources()) == 1
+    assert shares(node) == 1
+
+
+@pytest.mark.parametrize("step", [op.Commit, op.ReserveQuota, op.Grow])
+def test_a_share_of_a_session_that_ended_is_not_made_again(
+    make_node: Callable[..., Node], step: type[op.Operation[Any]]
+) -> None:
+    node = make_node(max_resources_per_user=1)
+    session, _ = node.sessions.create(user="ana")
+    rid, _, size = run(begin(node, session), node.store)
+    if step is op.Grow:
+        late = Paused(node, files.grow(node.core, session._record, rid, size, 20), op.ReserveQuota)
+    else:
+        late = Paused(node, files.commit(node.core, session._record, rid, 10), step)
+    session.end()
+    node.sweep.run_once()
+    assert shares(node) == 0
+    if step is op.ReserveQuota:
+        late.go_on()
+    else:
+        with pytest.raises(SessionEndedError):
+            late.go_on()
+    assert shares(node) == 0
+    other, _ = node.sessions.create(user="ana")
+    node.write(other)
+
+
+def test_files_of_a_session_that_is_due_lock_nobody_out(make_node: Callable[..., Node]) -> None:
+    node = make_node(max_resources_per_user=2, idle_timeout=100, max_duration=0)
+    idle, _ = node.sessions.create(user="ana")
+    node.write(idle)
+    node.write(idle)
+    node.advance(100)
+    session, _ = node.sessions.create(user="ana")
+    node.write(session)
+    node.write(session)
+    with pytest.raises(LimitReachedError):
+        node.write(session)
+    assert shares(node) == 2
+
+
+def test_a_share_made_under_a_name_that_its_session_has_left_is_free_at_the_limit(
+    make_node: Callable[..., Node],
+) -> None:
+    """Two requests at once: one begins a file, one logs somebody else in."""
+    node = make_node(max_resources_per_user=1, idle_timeout=100, max_duration=0)
+    session, _ = node.sessions.create(user="ana")
+    writing = Paused(node, begin(node, session), op.Register)
+    node.sessions.attach(session.id).log_in("bob")
+    writing.go_on()
+    ana, _ = node.sessions.create(user="ana")
+    node.sweep.run_once()
+    node.advance(61)
+    node.write(ana)

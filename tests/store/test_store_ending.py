@@ -204,11 +204,11 @@ def test_what_a_session_left_with_a_user_is_told_apart_from_what_it_has_when_it_
     for one in first:
         store.do(op.GiveBack(one.user, one.session_id, one.resource_id, one.before))
     assert store.do(op.Members("ana")) == (sid,)
-    assert store.do(op.ReserveQuota("ana", sid, "r2", 0, max_resources=1)) == "limit:resources"
+    assert store.do(op.ReserveQuota("ana", sid, "r2", 0, max_resources=1)).status == "limit:resources"
     for one in later:
         store.do(op.GiveBack(one.user, one.session_id, one.resource_id, one.before))
     assert store.do(op.Members("ana")) == ()
-    assert store.do(op.ReserveQuota("ana", sid, "r2", 0, max_resources=1)) == "ok"
+    assert store.do(op.ReserveQuota("ana", sid, "r2", 0, max_resources=1)).status == "ok"
 
 
 def test_what_an_ended_session_leaves_is_given_back_in_any_case(store: Subject) -> None:

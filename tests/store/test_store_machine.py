@@ -215,8 +215,21 @@ class StoreMachine(RuleBasedStateMachine):
         self, sid: str, number: int, kind: str, place: str, size: int, live: bool, limits: tuple[int, int], quota: bool
     ) -> None:
         quota = quota and self.has_user(sid)
+        not_after = self.memory.now - 1 + number if quota else 0
         self.both(
-            op.Register(sid, resource_id(sid, number), kind, place, size, "why", live, 60_000, *limits, quota=quota)
+            op.Register(
+                sid,
+                resource_id(sid, number),
+                kind,
+                place,
+                size,
+                "why",
+                live,
+                60_000,
+                *limits,
+                quota=quota,
+                not_after=not_after,
+            )
         )
 
     def has_user(self, sid: str) -> bool:
@@ -384,8 +397,8 @@ class StoreMachine(RuleBasedStateMachine):
             self.both(op.Confirm(user, sid, bound))
         elif what == 3:
             self.both(op.GiveBack(user, sid, before=before and self.memory.now + before))
-        elif what == 4 and user and number is not None:
-            self.both(op.ReserveQuota(user, sid, share, size, limit, 120 * (limit % 2)))
+        elif what >= 4 and limit and user and number is not None:
+            self.both(op.ReserveQuota(user, sid, share, size, limit, 120 * (limit % 2), present=what > 4))
         elif user:
             self.both(op.GiveBack(user, sid, share, before and self.memory.now + before))
         self.both(op.Members(user, 0, 2))

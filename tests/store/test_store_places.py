@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from driving import T0, P, Subject
@@ -124,7 +125,7 @@ def test_books_are_apart(store: Subject) -> None:
 
 
 def quota(store: Subject, sid: str, rid: str, size: int, **limits: int) -> str:
-    return store.do(op.ReserveQuota("ana", sid, rid, size, **limits))
+    return store.do(op.ReserveQuota("ana", sid, rid, size, **limits)).status
 
 
 def test_a_quota_bounds_count_and_bytes_over_all_sessions(store: Subject) -> None:
@@ -144,6 +145,28 @@ def test_a_share_said_again_sets_its_size(store: Subject) -> None:
     assert quota(store, sid, "r1", 10, max_bytes=5) == "ok"  # less is always welcome
     assert quota(store, sid, "r2", 90, max_bytes=100) == "ok"
     assert quota(store, sid, "r3", 1, max_bytes=100) == "limit:bytes"
+
+
+def test_a_share_may_lack_its_resource_for_a_minute(store: Subject) -> None:
+    sids = sorted(new_session_id(P) for _ in range(2))
+
+    def reserve(rid: str, size: int = 1, **options: Any) -> op.Share:
+        return store.do(op.ReserveQuota("ana", sids[0], rid, size, 2, 100, **options))
+
+    assert reserve("r1") == op.Share("ok", T0 + MINUTE)
+    store.advance(10)
+    assert store.do(op.ReserveQuota("ana", sids[1], "r2", 1, 2, 100)) == op.Share("ok", T0 + 10 + MINUTE)
+    assert reserve("r1", 50) == op.Share("ok", T0 + MINUTE), "another size leaves the deadline"
+    store.advance(MINUTE - 11)
+    assert reserve("r3") == op.Share("limit:resources")
+    store.advance(1)
+    assert reserve("r3") == op.Share("limit:resources", 0, (f"{sids[0]} r1",))
+    store.advance(10)
+    assert reserve("r1", 100) == op.Share("limit:bytes", 0, (f"{sids[0]} r1", f"{sids[1]} r2"))
+    assert reserve("r1", 99, present=True) == op.Share("ok", T0 + MINUTE)
+    assert store.do(op.GiveBack("ana", sids[0], "r1")) is True
+    assert reserve("r1", present=True) == op.Share("gone")
+    assert reserve("r3", 99).status == "ok", "what is gone takes no room"
 
 
 def test_shares_are_given_back_one_by_one_or_all_of_a_session(store: Subject) -> None:

@@ -408,3 +408,18 @@ def test_the_records_of_a_session_that_is_over_are_the_workers_alone(store: Subj
         store.lose_session(sid)
     assert store.do(op.LiveResources(sid)) == ()
     assert {one.resource_id for one in store.do(op.ListResources(sid))} == rids
+
+
+def test_what_comes_after_its_share_has_lapsed_is_not_registered(store: Subject) -> None:
+    sid, rid = store.create(user="ana"), new_resource_id()
+
+    def register(not_after: int) -> str:
+        return store.do(op.Register(sid, rid, "f", DISK, 1, quota=True, not_after=not_after)).status
+
+    before = store.record(sid)
+    assert register(T0 - 1) == "lapsed"
+    assert store.record(sid) == before
+    assert store.do(op.ListResources(sid)) == ()
+    assert register(T0) == "ok"
+    store.advance(1)
+    assert register(T0) == "ok", "it was, already: only the answer was lost"

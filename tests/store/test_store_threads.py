@@ -279,7 +279,7 @@ def test_a_quota_is_exact() -> None:
 
     def work(_: int) -> None:
         for _ in range(200):
-            got[store.execute(op.ReserveQuota("ana", sid, new_resource_id(), 1, max_bytes=500))] += 1
+            got[store.execute(op.ReserveQuota("ana", sid, new_resource_id(), 1, max_bytes=500)).status] += 1
 
     race(work)
     assert got["ok"] == 500
@@ -290,8 +290,7 @@ def test_never_more_places_than_the_limit() -> None:
     got: list[bool] = []  # appending is one step; adding to a counter isn't
 
     def work(_: int) -> None:
-        for _ in range(100):
-            got.append(store.execute(op.Reserve("ana", new_session_id(P), 25)).ok)
+        got.extend(store.execute(op.Reserve("ana", new_session_id(P), 25)).ok for _ in range(100))
 
     race(work)
     assert got.count(True) == 25

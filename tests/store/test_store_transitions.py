@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from driving import DISK, P, Subject
@@ -96,7 +97,7 @@ def test_a_session_passes_through_the_states_of_the_table(store: Subject, owning
         assert store.until_lapsed(51, lambda: session_state(store, sid) is SessionState.FORGOTTEN)
         seen.append(session_state(store, sid))
     assert seen[-1] is SessionState.FORGOTTEN
-    for before, after in zip(seen, seen[1:], strict=False):
+    for before, after in pairwise(seen):
         assert after in SESSION_TRANSITIONS[before]
 
 

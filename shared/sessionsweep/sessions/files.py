@@ -21,6 +21,7 @@ from sessionsweep.model.resource import KINDS, LOCATION, ResourceRecord, volume_
 from sessionsweep.model.session import SessionRecord
 from sessionsweep.model.states import Outcome, ResourceState
 from sessionsweep.policy import grown, reservation
+from sessionsweep.sessions import places
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask, work
 from sessionsweep.volumes.volume import Volume
@@ -63,9 +64,8 @@ def register(
     if len(purpose) > MAX_PURPOSE or not purpose.isprintable():
         raise ValueError(f"purpose {purpose[:80]!r} must be printable and at most {MAX_PURPOSE} characters")
     s = core.settings
-    quota = session.user is not None and bool(s.max_resources_per_user or s.max_bytes_per_user)
-    if quota:
-        yield from _reserve_quota(core, session, resource_id, size)
+    quota = _has_quota(core, session)
+    not_after = (yield from _reserve_quota(core, session, resource_id, size)) if quota else 0
     registered = yield from _making_room(
         op.Register(
             session.session_id,
@@ -80,6 +80,7 @@ def register(
             s.max_bytes_per_session,
             s.max_streams_per_session,
             quota,
+            not_after,
         )
     )
     if registered.status != "ok":
@@ -104,11 +105,10 @@ def grow(core: Core, session: SessionRecord, resource_id: str, limit: int, neede
 
 
 def _grow(core: Core, session: SessionRecord, resource_id: str, size: int) -> Flow[None]:
-    s = core.settings
-    if session.user is not None and (s.max_resources_per_user or s.max_bytes_per_user):
-        yield from _reserve_quota(core, session, resource_id, size)
+    if _has_quota(core, session):
+        yield from _reserve_quota(core, session, resource_id, size, present=True)
     reply = yield from _making_room(
-        op.Grow(session.session_id, resource_id, size, core.intent_timeout, s.max_bytes_per_session)
+        op.Grow(session.session_id, resource_id, size, core.intent_timeout, core.settings.max_bytes_per_session)
     )
     if reply.status != "ok":
         _refuse(core, session.session_id, resource_id, reply.status, size)
@@ -129,9 +129,9 @@ def commit(core: Core, session: SessionRecord, resource_id: str, size: int) -> F
     reply = yield from ask(op.Commit(session.session_id, resource_id, size))
     if reply.status != "ok":
         _refuse(core, session.session_id, resource_id, reply.status, size)
-    s = core.settings
-    if session.user is not None and (s.max_resources_per_user or s.max_bytes_per_user):
-        yield from ask(op.ReserveQuota(session.user, session.session_id, resource_id, size))
+    if session.user is not None and _has_quota(core, session):
+        # only where it is there: should the session have ended since, its share was given back, and for good
+        yield from ask(op.ReserveQuota(session.user, session.session_id, resource_id, size, present=True))
 
 
 def dropped(core: Core, session_id: str, resource_id: str, volume_id: str, removed: bool) -> Flow[None]:
@@ -224,18 +224,64 @@ def promote(core: Core, session_id: str, resource_id: str, to: Path | None) -> F
     return path
 
 
-def _reserve_quota(core: Core, session: SessionRecord, resource_id: str, size: int) -> Flow[None]:
+def _has_quota(core: Core, session: SessionRecord) -> bool:
+    s = core.settings
+    return session.user is not None and bool(s.max_resources_per_user or s.max_bytes_per_user)
+
+
+def _reserve_quota(core: Core, session: SessionRecord, resource_id: str, size: int, present: bool = False) -> Flow[int]:
+    """Reserves a share of the user's quota, or (`present`) makes it larger; by when its resource must be registered.
+
+    A writer that died before, or an answer that was lost, may have left a share to nobody: at the limit each is looked
+    at, once its time is over.
+    """
     s = core.settings
     assert session.user is not None
-    status = yield from ask(
-        op.ReserveQuota(
-            session.user, session.session_id, resource_id, size, s.max_resources_per_user, s.max_bytes_per_user
-        )
+    reserve = op.ReserveQuota(
+        session.user,
+        session.session_id,
+        resource_id,
+        size,
+        s.max_resources_per_user,
+        s.max_bytes_per_user,
+        present=present,
     )
-    if status == "limit:resources":
+    share = yield from ask(reserve)
+    if share.suspects and (yield from _free_shares(core, session.user, share.suspects)):
+        share = yield from ask(reserve)
+    if share.status == "limit:resources":
         raise LimitReachedError("MAX_RESOURCES_PER_USER", s.max_resources_per_user)
-    if status == "limit:bytes":
+    if share.status == "limit:bytes":
         raise LimitReachedError("MAX_BYTES_PER_USER", s.max_bytes_per_user)
+    return share.deadline
+
+
+def _free_shares(core: Core, user: str, suspects: tuple[str, ...]) -> Flow[int]:
+    """Gives back the shares to which no resource of a live session of this user belongs; 0: there was none."""
+    freed = 0
+    sessions: dict[str, list[str]] = {}
+    for suspect in suspects:
+        session_id, _, resource_id = suspect.partition(" ")
+        sessions.setdefault(session_id, []).append(resource_id)
+    for session_id, resource_ids in sessions.items():
+        before = yield from places.look(core, user, session_id)
+        if before is not None:
+            freed += yield from ask(op.GiveBack(user, session_id, "*", before))
+            continue
+        records = yield from ask(op.ListResources(session_id))
+        held = {r.resource_id for r in records if r.state in (ResourceState.INTENT, ResourceState.LIVE)}
+        for resource_id in resource_ids:
+            if resource_id not in held:
+                freed += yield from ask(op.GiveBack(user, session_id, resource_id))
+    return freed
+
+
+def _lapsed(core: Core) -> LimitReachedError:
+    s = core.settings
+    name, value = "MAX_RESOURCES_PER_USER", s.max_resources_per_user
+    if not value:
+        name, value = "MAX_BYTES_PER_USER", s.max_bytes_per_user
+    return LimitReachedError(name, value, f"What was reserved under {name}={value} lapsed; try again.")
 
 
 def _refuse(core: Core, session_id: str, resource_id: str, status: str, size: int) -> None:
@@ -244,6 +290,8 @@ def _refuse(core: Core, session_id: str, resource_id: str, status: str, size: in
         raise SessionEndedError(None, session_id)
     if status == "limit:resources":
         raise LimitReachedError("MAX_RESOURCES_PER_SESSION", s.max_resources_per_session)
+    if status == "lapsed":
+        raise _lapsed(core)
     if status == "limit:streams":
         raise LimitReachedError("MAX_STREAMS_PER_SESSION", s.max_streams_per_session)
     if status == "limit:bytes":

@@ -90,7 +90,7 @@ def _take(
         freed = (yield from _free_due(core)) if user is None else 0
         alive: list[str] = []
         for member in reserved.suspects:
-            before = yield from _look(core, user, member)
+            before = yield from look(core, user, member)
             if before is None:
                 alive.append(member)
             else:
@@ -129,7 +129,7 @@ def _free_due(core: Core) -> Flow[int]:
     return freed
 
 
-def _look(core: Core, user: str | None, member: str) -> Flow[int | None]:
+def look(core: Core, user: str | None, member: str) -> Flow[int | None]:
     """Whether a place is free: its session is gone, or due (then it is ended here), or bound to somebody else.
 
     None: it is bound to its session; otherwise `before` of the GiveBack that may take it away.

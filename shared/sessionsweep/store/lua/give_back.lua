@@ -18,11 +18,12 @@ if place then
 end
 redis.call('UNLINK', book .. ':none') -- giving back must work on a full server
 if rid == '' then return redis.call('ZREM', book, sid) end
+--@include shares
 local freed, removed = 0, 0
 local function drop(member)
   local size = redis.call('HGET', quota, member)
   if size then
-    freed = freed + tonumber(size)
+    freed = freed + share(size)
     removed = removed + redis.call('HDEL', quota, member)
   end
 end

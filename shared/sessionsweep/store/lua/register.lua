@@ -13,6 +13,7 @@ ARGV
   9 max_bytes      bytes
   10 max_streams   streams
   11 quota         1: it holds a share of its user's quota
+  12 not_after     deadline of that share's reservation, ms; 0: none
 RETURNS {status, evicted ids, overdue at}; status `again`: only some room was made yet, call again
 ]]
 local session = KEYS[1]
@@ -20,7 +21,7 @@ local rid, kind, location, size, purpose = ARGV[1], ARGV[2], ARGV[3], tonumber(A
 local live, timeout = ARGV[6], tonumber(ARGV[7])
 if kind == 's' then size = 0 end -- streams have a count, no bytes
 local max_resources, max_bytes, max_streams = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local quota = ARGV[11]
+local quota, not_after = ARGV[11], tonumber(ARGV[12])
 --@include clock
 --@include layout
 --@include places
@@ -42,6 +43,7 @@ if there then
   if v.state == 'i' or v.state == 'l' then return {'ok', {}, v.till} end
   return {'unknown', {}, 0} -- it was released or overdue since: ids are never used twice
 end
+if not_after > 0 and now > not_after then return {'lapsed', {}, 0} end
 local places = lines(redis.call('HGET', rkey, '@'))
 
 local victims, limit, again = {}, nil, false

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from sessionsweep.store.memory.state import FAR, State
 from sessionsweep.store.memory.steps import Step, common_step
-from sessionsweep.store.operations import BookPage, Confirm, GiveBack, Members, Place, Reserve, Reserved, ReserveQuota
+from sessionsweep.store.operations import (
+    BookPage,
+    Confirm,
+    GiveBack,
+    Members,
+    Place,
+    Reserve,
+    Reserved,
+    ReserveQuota,
+    Share,
+)
 
 ALL = "*"  # every share of a session
 
@@ -75,18 +85,24 @@ def members(state: State, operation: Members, now: int) -> tuple[str, ...]:
 
 
 @common_step
-def reserve_quota(state: State, operation: ReserveQuota, now: int) -> str:
+def reserve_quota(state: State, operation: ReserveQuota, now: int) -> Share:
     """Reserves a share, or sets its size."""
     quota = state.quotas.get(operation.user, {})
-    share = f"{operation.session_id} {operation.resource_id}"
-    was = quota.get(share)
-    if was is None and 0 < operation.max_resources < len(quota) + 1:
-        return "limit:resources"
-    grown = operation.size - (was or 0)
-    if 0 < operation.max_bytes < sum(quota.values()) + grown and grown > 0:
-        return "limit:bytes"
-    state.quotas.setdefault(operation.user, quota)[share] = operation.size
-    return "ok"
+    name = f"{operation.session_id} {operation.resource_id}"
+    if operation.present and name not in quota:
+        return Share("gone")
+    size, deadline = quota.get(name, (0, now + operation.duration))
+    grown = operation.size - size
+    if name not in quota and 0 < operation.max_resources < len(quota) + 1:
+        return Share("limit:resources", 0, _suspects(quota, now))
+    if 0 < operation.max_bytes < sum(size for size, _ in quota.values()) + grown and grown > 0:
+        return Share("limit:bytes", 0, _suspects(quota, now))
+    state.quotas.setdefault(operation.user, quota)[name] = (operation.size, deadline)
+    return Share("ok", deadline)
+
+
+def _suspects(quota: dict[str, tuple[int, int]], now: int) -> tuple[str, ...]:
+    return tuple(sorted(name for name, (_, deadline) in quota.items() if deadline <= now))
 
 
 def _in_order(book: dict[str, int]) -> list[str]:

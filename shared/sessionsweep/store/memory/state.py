@@ -227,7 +227,7 @@ class State:
         #: what belongs to no partition: users' books, quotas and the deployment's tables
         self.common = threading.Lock()
         self.books: dict[str | None, dict[str, int]] = {}
-        self.quotas: dict[str, dict[str, int]] = {}
+        self.quotas: dict[str, dict[str, tuple[int, int]]] = {}  # share → (bytes, deadline)
         self.meta: dict[str, str] = {}
         self.tables: dict[str, dict[str, str]] = {}
         self.leases: dict[str, tuple[str, int]] = {}

@@ -137,7 +137,7 @@ def list_wheel(state: State, partition: Partition, operation: ListWheel, now: in
 
 def _place(filed: list[str], offset: int, after: str) -> int:
     """The place behind `after`, which was `offset`; a sweep may have taken ids from the head since."""
-    if not after or offset <= len(filed) and filed[offset - 1] == after:
+    if not after or filed[offset - 1 : offset] == [after]:
         return offset
     return next((n + 1 for n in reversed(range(min(offset, len(filed)))) if filed[n] == after), 0)
 

@@ -100,10 +100,24 @@ class Members(Operation[tuple[str, ...]]):
 
 
 @dataclass(frozen=True, slots=True)
-class ReserveQuota(Operation["str"]):
-    """Reserves one resource's count and bytes in its user's quota: "ok", "limit:resources" or "limit:bytes".
+class Share:
+    """`status`: ok (the resource may be registered until `deadline`, ms), limit:resources, limit:bytes, gone.
 
-    0 for a maximum: none. Again with another size: sets it.
+    `suspects`: at a limit, the shares (`<session> <resource>`) whose resource should be registered by now; each may be
+    left over from one that never was, or that went with its session.
+    """
+
+    status: str
+    deadline: int = 0
+    suspects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReserveQuota(Operation[Share]):
+    """Reserves one resource's count and bytes in its user's quota, before it is registered.
+
+    0 for a maximum: none. Again with another size: sets it, and leaves its deadline. `present`: only that; a share that
+    isn't there, for its session has ended or is another user's by now, is `gone` and stays so.
     """
 
     user: str
@@ -112,6 +126,8 @@ class ReserveQuota(Operation["str"]):
     size: int
     max_resources: int = 0
     max_bytes: int = 0
+    duration: int = 60_000
+    present: bool = False
     repeatable: ClassVar[bool] = True
 
 

@@ -11,8 +11,8 @@ from sessionsweep.store.operations.base import Operation
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """`status`: ok, ended, limit:resources, limit:bytes, limit:streams, unknown (grow or commit of an id that is no
-    longer an intent), again (only some of the room was made, because no script may take long: the same call once more).
+    """`status`: ok, ended, limit:resources, limit:bytes, limit:streams, lapsed (its share's time is over), unknown (grow
+    or commit of an id that is no longer an intent), again (only some of the room was made, because no script may take long: the same call once more).
     `evicted`: ids that went owed to make room. `until`: when the intent is overdue."""
 
     status: str
@@ -39,6 +39,7 @@ class Register(Operation[Registered]):
     max_bytes: int = 100_000_000
     max_streams: int = 20
     quota: bool = False  # it holds a share of its user's quota
+    not_after: int = 0  # deadline of that share's reservation (ms); later nothing is made. 0: none
     repeatable: ClassVar[bool] = True
 
 
