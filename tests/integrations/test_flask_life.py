@@ -132,6 +132,14 @@ def test_the_endpoint_tells_the_time_and_renews_nothing_and_extend_does(make: Ma
     assert client.post("/sessionsweep/extend").json == {"seconds": None}, "nothing is raised from the dead"
 
 
+def test_the_script_that_warns_is_served_to_anybody_and_to_caches(make: Make) -> None:
+    answer = views(make()).test_client().get("/sessionsweep/warning.js")
+    assert b"currentScript" in answer.data
+    assert answer.content_type == "text/javascript; charset=utf-8"
+    assert "Vary" not in answer.headers
+    assert "public" in answer.headers["Cache-Control"]
+
+
 def test_the_header_tells_whole_seconds_where_the_session_was_used(make: Make) -> None:
     app = views(
         make(SESSIONSWEEP_TIME_LEFT_HEADER="X-Session-Time-Left", SESSIONSWEEP_NO_ACTIVITY_PATHS=["/read"], **SHORT)

@@ -21,6 +21,7 @@ def session_routes(url_prefix: str = PREFIX) -> Blueprint:
     """`app.register_blueprint(session_routes())`: below `url_prefix`,
 
     - `GET time-left` and `POST extend`: `{"seconds": 812.4}`; null without a session. Only the second renews.
+    - `GET warning.js`: the script that warns before the end and offers to stay.
     - `GET others`: the user's other sessions; `POST others/end`: ends all of them, `POST others/<id>/end`: one.
 
     Changes are made by POST only, which other sites can't send with a `SameSite` cookie.
@@ -37,6 +38,11 @@ def session_routes(url_prefix: str = PREFIX) -> Blueprint:
         if current_session:
             current_session.extend()
         return jsonify(timeleft.body(current_session.expires_in)), NOT_KEPT
+
+    @routes.get("/warning.js")
+    @no_activity
+    def warning() -> ResponseReturnValue:
+        return timeleft.script(), {"Content-Type": timeleft.SCRIPT_TYPE, "Cache-Control": "public, max-age=3600"}
 
     @routes.get("/others")
     @no_activity
