@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from worker_cluster import KEY
+from worker_cluster import KEY, Cluster
 
 from sessionsweep import ConfigurationError, Settings
 from sessionsweep.units import parse_duration
@@ -20,6 +20,7 @@ from sessionsweep_workers.application import VISIBILITY, broker_url, build, conf
 from sessionsweep_workers.devstack.server import EmbeddedServer
 from sessionsweep_workers.logs import Fields
 from sessionsweep_workers.tasks import BUDGET, OPTIONS
+from support.processes import wait_until
 
 
 def settings(url: str = "redis://localhost:6379/0", **values: object) -> Settings:
@@ -146,3 +147,22 @@ def test_a_log_line_shows_its_fields_and_cannot_be_forged() -> None:
     record = logging.makeLogRecord({"msg": "held", "levelname": "WARNING", "why": "x\n[2026] INFO all is well\r"})
     line = Fields("%(levelname)s %(message)s").format(record)
     assert line == "WARNING held why=x\\n[2026] INFO all is well\\r"
+
+
+@pytest.mark.smoke
+def test_a_worker_tells_no_password_of_its_brokers(make_cluster: Callable[..., Cluster], redis_url: str) -> None:
+    password = redis_url.partition("@")[0].rpartition(":")[2]
+    assert len(password) > 8
+    cluster = make_cluster(broker_url=f"{redis_url};{redis_url}")
+    worker = cluster.worker("a")
+    app = build(cluster.sessions().settings)
+    inspect = app.control.inspect(timeout=5.0, limit=1)
+    told: dict[str, object] = {}
+    for question in ("stats", "conf", "report", "registered", "active_queues"):
+        wait_until(
+            lambda ask=getattr(inspect, question): told.update(ask() or {}) or told, 30, f"it tells its {question}"
+        )
+        assert password not in repr(told)
+        told.clear()
+    assert password not in worker.logs()
+    app.close()

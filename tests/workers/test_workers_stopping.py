@@ -68,7 +68,6 @@ def test_a_pass_stops_after_its_batch_and_the_next_worker_finishes(
     sessions = cluster.sessions()
     [run] = [run for row, run in passes.last_runs(sessions.store).items() if row.startswith(names.RECLAIM)]
     assert run.state == "running", "the pass ended by itself, and said that it goes on"
-    assert run.result["deleted"] > 0
     cluster.worker("a")
     wait_gone(paths, 60)
     wait_settled(sessions, 60)
