@@ -164,7 +164,7 @@ class Settings(BaseSettings):
     cookie_secure: Literal["auto", "always", "never"] = Field(
         "auto",
         description="The cookie's `Secure` flag in ASGI apps; `auto` follows the request. Flask and Django "
-        "keep their own cookie settings. Takes effect with the ASGI integration, which is still to come.",
+        "keep their own cookie settings.",
     )
     volumes: Annotated[tuple[VolumeSpec, ...], BeforeValidator(parse_volumes), DefaultText("none")] = Field(
         (),

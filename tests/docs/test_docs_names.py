@@ -13,12 +13,15 @@ import pytest
 from pages import PAGES, ROOT, anchors, name, prose
 
 import sessionsweep
+import sessionsweep.integrations.asgi
+import sessionsweep.integrations.django
 import sessionsweep.integrations.flask
 import sessionsweep_workers
 from sessionsweep_workers.names import TASKS
 
 ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 API = ROOT / "docs" / "api.md"
+FRAMEWORKS = [sessionsweep.integrations.asgi, sessionsweep.integrations.django, sessionsweep.integrations.flask]
 PACKAGES = {"sessionsweep": ROOT / "shared/sessionsweep", "sessionsweep_workers": ROOT / "workers/sessionsweep_workers"}
 
 _TICKED = re.compile(r"`([^`\n]+)`")
@@ -53,11 +56,11 @@ def test_api_page_and_all_name_the_same_things() -> None:
     names = {piece for text in ticked(API) for piece in re.findall(r"\b[A-Z]\w+", text)}
     assert sorted(set(sessionsweep.__all__) - names) == [], "public, but not on the page"
     classes = {n for n in names if re.fullmatch(r"(?:[A-Z]+[a-z]+)+", n) and n not in {"None", "False", "True"}}
-    elsewhere = set(sessionsweep.integrations.flask.__all__)
+    elsewhere = {n for package in FRAMEWORKS for n in package.__all__} | {"ValueError"}
     assert sorted(classes - set(sessionsweep.__all__) - elsewhere) == [], "on the page, but not public"
 
 
-@pytest.mark.parametrize("public", [sessionsweep, sessionsweep.integrations.flask, sessionsweep_workers])
+@pytest.mark.parametrize("public", [sessionsweep, *FRAMEWORKS, sessionsweep_workers])
 def test_what_a_package_says_is_public_exists_and_stands_on_the_api_page(public: object) -> None:
     text = API.read_text(encoding="utf-8")
     for one in public.__all__:  # type: ignore[attr-defined]

@@ -30,6 +30,7 @@ CASES: list[tuple[errors.SessionSweepError, int]] = [
     (errors.StoreUnavailableError(SECRET), 503),
     (errors.StoreFullError(SECRET), 503),
     (errors.OutcomeUnknownError(SECRET), 503),
+    (errors.RecordUnreadableError(SECRET), 503),
     (errors.StoreError(SECRET), 503),
 ]
 
