@@ -67,7 +67,7 @@ class Trust:
         try:
             seen = volume.high_water() or 0
         except VolumeUntrustedError as problem:
-            self._hold_state(volume, str(problem))
+            self._hold_state(volume, f"{problem} Then:")
         meta = self._store.execute(op.Meta())
         if meta.get("deployment") != volume.deployment_id:
             known = meta.get("deployment")
@@ -87,7 +87,7 @@ class Trust:
                     volume,
                     f"the time mark in the state file of volume {volume.name!r} at {volume.root} lies "
                     f"{(seen - now) // 1000} s ahead of the server's clock, so whether the store was rolled back can't "
-                    "be told. Restore that file, or remove it once you know that the store is current.",
+                    "be told. Once you know that it is current (was the clock set back?), on a node that mounts it:",
                 )
             self._hold(
                 ALL,
@@ -171,7 +171,7 @@ class Trust:
 
     def _hold_state(self, volume: Volume, text: str) -> NoReturn:
         scope = volume_scope(volume.id)
-        self._hold(scope, "state-unreadable", f"{text} Then: sessionsweep holds lift {scope}")
+        self._hold(scope, "state-unreadable", f"{text} sessionsweep holds lift {scope}")
 
     def _hold(self, scope: str, reason: str, text: str) -> NoReturn:
         run(put_hold(scope, reason, text, self._core.settings.node), self._store)

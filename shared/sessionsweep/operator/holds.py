@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sessionsweep.deployment import Core, partitions
 from sessionsweep.errors import HeldError, VolumeError
-from sessionsweep.model.holds import ALL, IDLE, SERVER, Hold
+from sessionsweep.model.holds import ALL, IDLE, SERVER, Hold, volume_scope
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask, work
 from sessionsweep.volumes.volume import Volume
@@ -26,8 +26,8 @@ def lift(core: Core, scope: str) -> Flow[Hold]:
     """The operator's word: destruction goes on. Answers the hold that was lifted.
 
     Lifting `all` takes the store as it is for the truth: its time mark is raised to now, or the next pass would find
-    it rolled back again. Lifting `idle` lets idle ends go on at once. Lifting a volume's hold for too many orphans
-    allows its next whole walk to pass the cap.
+    it rolled back again; so is the mark of a volume, lifted where it is mounted, that lies ahead of it. Lifting `idle`
+    lets idle ends go on at once. Lifting a hold for too many orphans allows the next whole walk to pass the cap.
 
     Raises:
         HeldError: there is no such hold, or lifting it changes nothing because its cause still stands.
@@ -49,6 +49,10 @@ def lift(core: Core, scope: str) -> Flow[Hold]:
         facts = yield from ask(op.Facts())
         yield from ask(op.SetMeta({"high_water": str(facts.now)}, raise_only=True))
         yield from _lower_marks(core, facts.now)
+    if hold.reason == "state-unreadable":
+        # to the store's mark, which was said to be right; raising that would hide a roll-back from other volumes
+        mark = (yield from ask(op.Meta())).get("high_water", "0")
+        yield from _lower_marks(core, min(int(mark), (yield from ask(op.Facts())).now), scope)
     if scope == IDLE:
         for partition in (yield from partitions(core)):
             yield from ask(op.HoldIdle(partition, 0))
@@ -56,13 +60,13 @@ def lift(core: Core, scope: str) -> Flow[Hold]:
     return hold
 
 
-def _lower_marks(core: Core, now: int) -> Flow[None]:
-    """This node's volumes whose mark lies in the store's future (its clock was set back) would hold all again."""
+def _lower_marks(core: Core, most: int, scope: str = ALL) -> Flow[None]:
+    """This node's volumes whose mark lies in the store's future (its clock was set back) would be held again."""
     for spec in core.settings.volumes:
         try:
             volume: Volume = yield from work(partial(Volume.open, Path(spec.path), spec.name))
             mark = yield from work(volume.high_water)
-            if mark is not None and mark > now:
-                yield from work(partial(volume.set_high_water, now, lower=True))
+            if mark is not None and mark > most and scope in (ALL, volume_scope(volume.id)):
+                yield from work(partial(volume.set_high_water, most, lower=True))
         except VolumeError:
             continue  # not mounted: it holds again when it comes back, and says so
