@@ -67,7 +67,7 @@ def _pairs(hold: Hold, now: int, node: nodes.Node | None) -> list[tuple[str, obj
 
 @app.command()
 def lift(
-    scope: Annotated[str, typer.Argument(help="A hold's scope: all, idle, volume:ID or mount:NODE/NAME.")],
+    scope: Annotated[str, typer.Argument(help="A hold's scope: all, idle, volume:ID, orphans:ID or mount:NODE/NAME.")],
 ) -> None:
     """Lift a hold: destruction goes on. Your word that the store is to be trusted."""
     with deployment() as here:

@@ -23,7 +23,7 @@ from sessionsweep.engine.server import eviction_problem
 from sessionsweep.engine.sightings import Sightings
 from sessionsweep.engine.trust import Permit, Trust
 from sessionsweep.errors import HeldError, StoreError, VolumeError
-from sessionsweep.model.holds import volume_scope
+from sessionsweep.model.holds import Hold, orphans_scope
 from sessionsweep.model.ids import partition_of
 from sessionsweep.model.resource import volume_location
 from sessionsweep.model.rows import json_object
@@ -108,6 +108,9 @@ class Orphans:
 
     def _volume(self, volume: Volume, lease: str, token: str, result: OrphanResult, pace: Pace) -> None:
         permit = self._trust.permit(volume)
+        scope = orphans_scope(volume.id)
+        if held := self._store.execute(op.Table("holds")).get(scope):
+            raise HeldError(str(Hold.read(scope, held)))
         facts = self._store.execute(op.Facts())
         if self._trust.idle_held(facts.now):
             raise HeldError("the server restarted a short while ago; see `sessionsweep holds list`")
@@ -227,11 +230,11 @@ class Orphans:
             scan.allowed = True
             text = (
                 f"{scan.candidates} of {scan.files} files on volume {volume.name!r} have no owner, over the cap of "
-                f"{scan.cap}: the store may have lost its data. Nothing was destroyed. If they may go: "
-                f"sessionsweep holds lift {volume_scope(volume.id)}"
+                f"{scan.cap}: the store may have lost its data. None of them was destroyed. If they may go: "
+                f"sessionsweep holds lift {orphans_scope(volume.id)}"
             )
             node = self._core.settings.node
-            run(put_hold(volume_scope(volume.id), "too-many-orphans", text, node), self._store)
+            run(put_hold(orphans_scope(volume.id), "too-many-orphans", text, node), self._store)
         scan.checked = True
         scan.files = scan.candidates = 0
 

@@ -17,6 +17,11 @@ def volume_scope(volume_id: str) -> str:
     return f"volume:{volume_id}"
 
 
+def orphans_scope(volume_id: str) -> str:
+    """The scope of a hold on destroying one volume's files without an owner; what is owed there is deleted."""
+    return f"orphans:{volume_id}"
+
+
 def mount_scope(node: str, name: str) -> str:
     """The scope of a hold on what one node should mount under a name and doesn't."""
     return f"mount:{node}/{name}"
@@ -24,7 +29,8 @@ def mount_scope(node: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Why destruction stops. `scope`: `all`, `idle`, `server`, `volume:<id>`, `mount:<node>/<name>`. `since`: ms."""
+    """Why destruction stops. `scope`: `all`, `idle`, `server`, `volume:<id>`, `orphans:<id>`,
+    `mount:<node>/<name>`. `since`: ms."""
 
     scope: str
     reason: str  # a short code: marker-missing, foreign-deployment, rolled-back, too-many-orphans …

@@ -19,6 +19,7 @@ class Advice:
 _IDLE = "idle ends, and deleting files without an owner; log-outs, absolute ends and what they leave go on"
 _ALL = "all deleting, on every volume; sessions go on"
 _VOLUME = "all deleting on this volume; sessions and other volumes go on"
+_ORPHANS = "deleting files without an owner on this volume; what sessions leave there is deleted as ever"
 _MOUNT = "deleting on that volume by {node}, whose uploads to it get 503; what is owed there waits, other volumes go on"
 _BY_ITSELF = "by itself, within seconds after {node}'s worker can use the volume again"
 _LIFTED = "when it is lifted: sessionsweep holds lift {scope}"
@@ -44,14 +45,15 @@ REASONS = {
         "when the volume is adopted",
     ),
     "too-many-orphans": Advice(
-        _VOLUME,
+        _ORPHANS,
         "look at them on {node}: sessionsweep sweep orphans --dry-run. If Redis lost its data: restore it, then lift. "
         "If they may go: lift",
         "when it is lifted (the next whole walk may destroy them): sessionsweep holds lift {scope}",
     ),
     "state-unreadable": Advice(
         _VOLUME,
-        "restore that file on {node}; or, once you know that Redis has its newest data, remove it; then lift",
+        "restore that file on {node}; or, once you know that Redis has its newest data, remove it (not where it only "
+        "lies ahead of the clock: lifting it on {node} mends that); then lift",
         _LIFTED,
     ),
     "memory-policy": Advice(
@@ -84,6 +86,7 @@ REASONS = {
 _OTHERS = {
     ALL: Advice(_ALL, "see what it says", _LIFTED),
     IDLE: Advice(_IDLE, "see what it says", _LIFTED),
+    "orphans": Advice(_ORPHANS, "see what it says", _LIFTED),
     SERVER: Advice("deleting files without an owner", "see what it says", "by itself once its cause is gone"),
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.engine.server import eviction_problem
 from sessionsweep.errors import StoreError, VolumeError
-from sessionsweep.model.holds import ALL, IDLE, SERVER, volume_scope
+from sessionsweep.model.holds import ALL, IDLE, SERVER, orphans_scope, volume_scope
 from sessionsweep.model.session import SessionRecord
 from sessionsweep.model.states import EndReason
 from sessionsweep.operator import holds
@@ -156,7 +156,8 @@ def orphans(core: Core, store: Store) -> OrphanPreview:
     for spec in core.settings.volumes:
         try:
             volume = Volume.open(Path(spec.path), spec.name)
-            stops = [scope for scope in (ALL, IDLE, SERVER, volume_scope(volume.id)) if scope in standing]
+            its_own = (volume_scope(volume.id), orphans_scope(volume.id))
+            stops = [scope for scope in (ALL, IDLE, SERVER, *its_own) if scope in standing]
             if volume.deployment_id != deployment and volume_scope(volume.id) not in stops:
                 stops.append(volume_scope(volume.id))
             preview.held.extend(scope for scope in stops if scope not in preview.held)

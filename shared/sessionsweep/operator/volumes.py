@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sessionsweep.deployment import Core, partitions
 from sessionsweep.errors import ConfigurationError, VolumeError, VolumeUntrustedError
-from sessionsweep.model.holds import Hold, mount_scope, volume_scope
+from sessionsweep.model.holds import Hold, mount_scope, orphans_scope, volume_scope
 from sessionsweep.model.ids import VOLUME_ID, new_volume_id
 from sessionsweep.model.resource import volume_location
 from sessionsweep.model.rows import json_object
@@ -183,6 +183,7 @@ def adopt(core: Core, name: str) -> Flow[Volume]:
     yield from ask(op.TablePut("vols", volume.id, about))
     yield from ask(op.TablePut("mounts", f"{core.settings.node}/{spec.name}", volume.id))
     yield from ask(op.TableDrop("holds", volume_scope(volume.id)))
+    yield from ask(op.TableDrop("holds", orphans_scope(volume.id)))
     yield from ask(op.TableDrop("holds", mount_scope(core.settings.node, spec.name)))
     return volume
 
@@ -225,6 +226,7 @@ def forget(core: Core, name_or_id: str) -> Flow[Forgotten]:
             yield from ask(op.TableDrop("holds", mount_scope(node, mounted_as)))
             yield from ask(op.TableDrop("mounts", row))
     yield from ask(op.TableDrop("holds", volume_scope(volume_id)))
+    yield from ask(op.TableDrop("holds", orphans_scope(volume_id)))
     yield from ask(op.TableDrop("scans", volume_id))
     yield from ask(op.TableDrop("vols", volume_id))
     return Forgotten(volume_id, name, resources, size)
@@ -290,7 +292,7 @@ def _is_ephemeral(row: str) -> bool:
 
 def _hold_on(volume_id: str, holds: Mapping[str, Hold], mounts: Mapping[str, str]) -> str:
     """The reason of a hold on the volume, or on one of its mounts."""
-    scopes = [volume_scope(volume_id)]
+    scopes = [volume_scope(volume_id), orphans_scope(volume_id)]
     for row, known in mounts.items():
         node, _, name = row.partition("/")
         scopes += [mount_scope(node, name)] if known == volume_id else []
