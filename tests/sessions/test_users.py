@@ -86,6 +86,18 @@ def test_whoever_looks_for_a_free_place_leaves_one_that_is_being_taken(
     assert len(ids(node, "ana")) <= 1
 
 
+def test_what_is_bound_in_the_millisecond_of_a_look_stays(make_node: Callable[..., Node]) -> None:
+    node = make_node(max_sessions_per_user=1)
+    node.store.freeze(1_800_000_000_000)
+    creating = Paused(node, lifecycle.create(node.core, Client(), "ana", {}), op.CreateSession)
+    ending = Paused(node, lifecycle.end_user(node.core, "ana", None, "user"), op.GiveBack)
+    creating.go_on()
+    assert ending.go_on() == 0
+    with pytest.raises(LimitReachedError):
+        node.sessions.create(user="ana")
+    assert len(ids(node, "ana")) == 1
+
+
 def test_a_place_that_nobody_bound_is_free_when_it_is_needed(make_node: Callable[..., Node]) -> None:
     node = make_node(max_sessions_per_user=1)
     session, _ = node.sessions.create()
