@@ -222,6 +222,20 @@ def answers_a_task(app: Celery, worker: LocalWorker) -> bool:
 
 
 @pytest.mark.smoke
+def test_a_worker_says_that_it_cannot_restore_and_goes_on(make_cluster: Callable[..., Cluster]) -> None:
+    cluster = make_cluster(cleanup_interval="600")
+    worker = cluster.worker("a")
+    with redis.Redis.from_url(cluster.url) as client:
+        client.set(f"{cluster.namespace}:celery:unacked_index", "x")
+        worker.wait_for_log("can't be restored; the broker refuses: WRONGTYPE")
+        client.delete(f"{cluster.namespace}:celery:unacked_index")
+    assert "Error in timer" not in worker.logs()
+    app = build(cluster.sessions().settings)
+    wait_until(lambda: answers_a_task(app, worker), 20, "tasks run")
+    app.close()
+
+
+@pytest.mark.smoke
 def test_what_waits_to_be_restored_and_is_no_message_is_dropped(make_cluster: Callable[..., Cluster]) -> None:
     cluster = make_cluster(cleanup_interval="600")
     unacked, index = (f"{cluster.namespace}:celery:{name}" for name in ("unacked", "unacked_index"))

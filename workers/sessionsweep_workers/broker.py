@@ -57,11 +57,6 @@ def _usable() -> Iterator[None]:
 class _QoS(transport.QoS):
     """What waits for its acknowledgement: what is no message doesn't stop the others from being restored."""
 
-    def append(self, message: Any, delivery_tag: str) -> None:
-        """See kombu's QoS.append."""
-        with _usable():
-            super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
-
     def ack(self, delivery_tag: str) -> None:
         """See kombu's QoS.ack."""
         with _usable():
@@ -73,10 +68,12 @@ class _QoS(transport.QoS):
             super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
 
     def restore_visible(self, *args: Any, **options: Any) -> None:
-        """See kombu's QoS.restore_visible."""
-        with _usable():
+        """See kombu's QoS.restore_visible. Consuming goes on where that alone is refused."""
+        try:
             self._free_mutex()
             super().restore_visible(*args, **options)  # type: ignore[no-untyped-call]
+        except redis.exceptions.ResponseError as error:
+            log.warning("messages that were not acknowledged can't be restored; the broker refuses: %s", error)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """See kombu's QoS.restore_by_tag."""
