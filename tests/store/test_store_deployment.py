@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from driving import MAC, T0, P, Subject, create_op
+import pytest
+from driving import GRACE, IDLE, MAC, T0, WIDTH, P, RedisSubject, Subject, create_op
 
 from sessionsweep.model.ids import new_session_id
 from sessionsweep.store import operations as op
@@ -30,6 +31,28 @@ def test_meta_is_set_set_once_or_raised(store: Subject) -> None:
     assert store.do(op.Meta()) == {"id": "one", "mark": "10", "schema": "1", "fresh": "0"}
     assert store.do(op.SetMeta({"mark": "1"})) is True
     assert store.do(op.Meta())["mark"] == "1"
+
+
+def test_a_mark_ahead_of_the_clock_goes_back_to_it(store: Subject) -> None:
+    """It would say for ever that a pass has just run."""
+    for ahead, back in ((60_000, False), (60_001, True), (9 * 10**14, True)):
+        store.do(op.SetMeta({"last_sweep": str(T0 + ahead), "high_water": str(T0 + ahead)}))
+        assert store.do(op.SetMeta({"last_sweep": str(T0)}, raise_only=True)) is back
+        assert store.do(op.SetMeta({"high_water": str(T0)}, raise_only=True)) is False, "volumes are held against it"
+        assert store.do(op.Meta())["last_sweep"] == str(T0 if back else T0 + ahead)
+
+
+def test_a_hold_on_idle_ends_that_lasts_longer_than_any_runs_out(store: Subject) -> None:
+    sid = store.create()
+    store.do(op.HoldIdle(P, 9 * 10**14))
+    store.advance(IDLE)
+    step = op.SweepStep(P, WIDTH, GRACE, hold=5000)
+    assert store.do(step).held_until == T0 + IDLE + 5000
+    store.advance(4999 + WIDTH)
+    store.do(step)
+    store.advance(2 * WIDTH)
+    store.do(step)
+    assert store.do(op.PeekSession(sid)).record is None
 
 
 def test_tables_keep_rows_apart(store: Subject) -> None:
@@ -60,6 +83,13 @@ def test_a_lease_by_name_lapses(store: Subject) -> None:
     store.do(op.TakeLease("orphans", "one", 150))
     assert store.until_lapsed(150, lambda: store.do(op.TakeLease("orphans", "two", 60_000)))
     assert store.do(op.DropLease("orphans", "one")) is False
+
+
+@pytest.mark.parametrize("store", ["redis"], indirect=True)
+def test_a_lease_by_name_that_has_no_end_is_none(store: RedisSubject) -> None:
+    store.client.set(store.keys.globals("l:orphans"), "somebody")
+    assert store.do(op.TakeLease("orphans", "one", 60_000)) is True
+    assert store.do(op.TakeLease("orphans", "two", 60_000)) is False
 
 
 def test_counters_add_up_and_are_their_partition_s_own(store: Subject) -> None:

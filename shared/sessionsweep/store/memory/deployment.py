@@ -41,11 +41,16 @@ def set_meta(state: State, operation: SetMeta, now: int) -> bool:
         was = state.meta.get(name)
         if operation.only_new and was is not None:
             continue
-        if operation.raise_only and not operation.only_new and float(value) <= float(was or -1):
+        if operation.raise_only and not operation.only_new and not _rises(name, float(value), float(was or -1), now):
             continue
         state.meta[name] = value
         changed = True
     return changed
+
+
+def _rises(name: str, value: float, was: float, now: int) -> bool:
+    """A mark never goes back, unless it lies ahead of the clock; `high_water` only by an operator's word."""
+    return value > was or (name != "high_water" and was > now + 60_000 and value != was)
 
 
 @common_step

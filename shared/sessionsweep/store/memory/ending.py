@@ -26,8 +26,13 @@ def held_until(state: State, partition: Partition, now: int, hold: int) -> int:
     return partition.held_until if partition.held_until > now else 0
 
 
+_DAY = 86_400_000  # ms
+
+
 def notice_run(state: State, partition: Partition, now: int, hold: int) -> int:
     """Since when this run is known (ms); 0: no other was ever seen. Another one stops idle ends for `hold` ms."""
+    if partition.held_until > now + max(hold, _DAY):  # further ahead than any hold lasts
+        partition.held_until = now + hold
     if partition.run_id != state.run_id:
         if partition.run_id is not None:
             partition.run_since, partition.held_until = now, max(partition.held_until, now + hold)

@@ -3,10 +3,13 @@
 -- idle ends are stopped (0: they aren't), and since when (0: no other run was ever seen). Only asked when something is due.
 local function server_run(prefix, now, hold)
   local seen, until_, since = unpack(redis.call('HMGET', prefix .. 'h', 'run', 'until', 'since'))
+  -- further ahead than any hold lasts: not one of ours, and from now on it runs out
+  local beyond = (tonumber(until_) or 0) > now + math.max(hold, 86400000)
+  if beyond then until_ = now + hold end
   local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
   until_, since = tonumber(until_) or 0, tonumber(since) or 0
-  if seen ~= run then
-    if seen then since, until_ = now, math.max(until_, now + hold) end
+  if seen ~= run or beyond then
+    if seen and seen ~= run then since, until_ = now, math.max(until_, now + hold) end
     redis.call('HSET', prefix .. 'h', 'run', run, 'until', string.format('%.0f', until_), 'since', string.format('%.0f', since))
   end
   return until_ > now and until_ or 0, since
