@@ -169,6 +169,20 @@ def test_a_share_may_lack_its_resource_for_a_minute(store: Subject) -> None:
     assert reserve("r3", 99).status == "ok", "what is gone takes no room"
 
 
+def test_of_very_many_shares_each_comes_under_suspicion_in_time(store: Subject) -> None:
+    sid = new_session_id(P)
+    store.many([op.ReserveQuota("ana", sid, f"r{number}", 0, duration=1) for number in range(600)])
+    store.advance(1)
+    seen: set[str] = set()
+    for _ in range(200):
+        told = store.do(op.ReserveQuota("ana", sid, "more", 0, 600)).suspects
+        assert 400 < len(set(told)) <= 500
+        seen |= set(told)
+        if len(seen) == 600:
+            return
+    raise AssertionError(f"{600 - len(seen)} were never told")
+
+
 def test_shares_are_given_back_one_by_one_or_all_of_a_session(store: Subject) -> None:
     sid, other = new_session_id(P), new_session_id(P)
     for rid in ("r1", "r2", "r3"):

@@ -25,7 +25,8 @@ local limit
 if not was and max_resources > 0 and held + 1 > max_resources then limit = 'limit:resources'
 elseif max_bytes > 0 and size > bytes and sum > max_bytes then limit = 'limit:bytes' end
 if limit then
-  local suspects, all = {}, redis.call('HGETALL', quota)
+  -- not all of thousands: no script may take long, and the turn of each comes
+  local suspects, all = {}, redis.call('HRANDFIELD', quota, 500, 'WITHVALUES')
   for i = 1, #all, 2 do
     local _, ends = share(all[i + 1])
     if all[i] ~= '#' and ends <= now then suspects[#suspects + 1] = all[i] end

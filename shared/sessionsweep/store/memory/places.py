@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from sessionsweep.store.memory.state import FAR, State
 from sessionsweep.store.memory.steps import Step, common_step
 from sessionsweep.store.operations import (
@@ -17,6 +19,7 @@ from sessionsweep.store.operations import (
 )
 
 ALL = "*"  # every share of a session
+MOST = 500  # shares that are looked through for suspects at once
 
 
 @common_step
@@ -102,7 +105,8 @@ def reserve_quota(state: State, operation: ReserveQuota, now: int) -> Share:
 
 
 def _suspects(quota: dict[str, tuple[int, int]], now: int) -> tuple[str, ...]:
-    return tuple(sorted(name for name, (_, deadline) in quota.items() if deadline <= now))
+    chosen = quota if len(quota) < MOST else random.sample(list(quota), MOST)
+    return tuple(sorted(name for name in chosen if quota[name][1] <= now))
 
 
 def _in_order(book: dict[str, int]) -> list[str]:

@@ -104,7 +104,7 @@ class Share:
     """`status`: ok (the resource may be registered until `deadline`, ms), limit:resources, limit:bytes, gone.
 
     `suspects`: at a limit, the shares (`<session> <resource>`) whose resource should be registered by now; each may be
-    left over from one that never was, or that went with its session.
+    left over from one that never was, or that went with its session. Of more than 500 shares, some of 500 by chance.
     """
 
     status: str

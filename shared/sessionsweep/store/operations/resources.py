@@ -12,8 +12,8 @@ from sessionsweep.store.operations.base import Operation
 @dataclass(frozen=True, slots=True)
 class Registered:
     """`status`: ok, ended, limit:resources, limit:bytes, limit:streams, lapsed (its share's time is over), unknown
-    (grow or commit of an id that is no longer an intent), again (only some of the room was made, because no script may take
-    long: the same call once more).
+    (grow or commit of an id that is no longer an intent), again (only some of the room was made, because no script may
+    take long: the same call once more).
     `evicted`: ids that went owed to make room. `until`: when the intent is overdue."""
 
     status: str
