@@ -133,6 +133,21 @@ def test_an_unreadable_hold_on_idle_ends_keeps_orphans_until_it_is_lifted(
     assert not node.orphans.run_once().held
 
 
+def test_a_hold_on_idle_ends_that_only_a_partition_knows_is_shown_and_runs_out(node: Node, client: redis.Redis) -> None:
+    session, _ = node.sessions.create()
+    node.sweep.run_once()
+    client.hset(node.store.keys.held("00"), "until", 9 * 10**14)
+    node.advance(11)
+    assert node.sweep.run_once().idle == 0
+    ((seen,), now) = run(holds.listed(), node.store)
+    assert seen.scope == IDLE
+    assert 0 < seen.until - now <= node.core.hold
+    node.advance(22)
+    assert node.sweep.run_once().idle == 1
+    assert run(holds.listed(), node.store)[0] == []
+    assert node.sessions.get(session.id) is None
+
+
 def test_a_hold_reads_back_as_it_was_written() -> None:
     hold = Hold("volume:x", "r", "t", 5, "a", 9)
     assert Hold.read("volume:x", hold.encode()) == hold

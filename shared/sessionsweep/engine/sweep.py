@@ -69,6 +69,8 @@ class Sweep:
                     failed = failed or error
             if result.more:
                 break
+        if result.idle_held_until:
+            self._trust.show_idle_hold(result.idle_held_until)
         if renew:
             self._store.execute(op.SetMeta({"last_sweep": str(facts.now)}, raise_only=True))
         result.seconds = pace.seconds

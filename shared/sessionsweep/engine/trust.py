@@ -158,6 +158,19 @@ class Trust:
             return False
         return True
 
+    def show_idle_hold(self, until: int) -> None:
+        """Puts on record that partitions hold their idle ends until then (ms), if no hold says so: a row that was lost,
+        or somebody who wrote to a partition only, must not stop them in silence."""
+        row = self._store.execute(op.Table("holds")).get(IDLE)
+        now = self._store.execute(op.Facts()).now
+        stands = row is not None and not 0 < Hold.read(IDLE, row).until <= now
+        if stands or until <= now:
+            return
+        text = "partitions hold their idle ends, and what was the cause is not on record"
+        hold = Hold(IDLE, "restarted", text, now, self._core.settings.node, until)
+        self._store.execute(op.TablePut("holds", IDLE, hold.encode()))
+        log.warning("idle ends are held for %s s: %s", (until - now) / 1000, text)
+
     def _hold_idle(self, reason: str, what: str, facts: op.ServerFacts) -> None:
         duration = self._core.hold
         for partition in run(partitions(self._core), self._store):
