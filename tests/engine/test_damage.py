@@ -148,6 +148,17 @@ def test_a_hold_on_idle_ends_that_only_a_partition_knows_is_shown_and_runs_out(n
     assert node.sessions.get(session.id) is None
 
 
+@pytest.mark.parametrize("due", ["garbage", "", "-5", "0x7fffffffffff", "1e300", "nan", "inf", b"\xff"])
+def test_what_an_ended_session_left_goes_though_its_tombstone_says_no_time(
+    node: Node, client: redis.Redis, due: str | bytes
+) -> None:
+    session, _, path = node.session_with_file()
+    session.end()
+    client.hset(node.store.keys.tombstone(session.id), "due", due)
+    assert node.reclaim.run_once().deleted == 1
+    assert not path.exists()
+
+
 def test_a_hold_reads_back_as_it_was_written() -> None:
     hold = Hold("volume:x", "r", "t", 5, "a", 9)
     assert Hold.read("volume:x", hold.encode()) == hold

@@ -10,7 +10,9 @@ end
 -- when an ended session's resources are due; nil while the session is live
 local function ended_due(prefix, sid)
   if redis.call('EXISTS', prefix .. 's:' .. sid) == 1 then return nil end
-  return tonumber(redis.call('HGET', prefix .. 't:' .. sid, 'due') or '0')
+  -- a tombstone that says no possible time is as one that is lost: what nobody can wait for is due
+  local due = redis.call('HGET', prefix .. 't:' .. sid, 'due') or '0'
+  return #due < 16 and string.match(due, '^%d+$') and tonumber(due) or 0
 end
 
 -- Sets a session's place in one location's queue by what it still owes there; answers how many it owes.
