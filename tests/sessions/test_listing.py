@@ -73,19 +73,20 @@ def test_none_is_missed_when_a_sweep_stops_in_the_middle_of_a_slot(
     assert set(walk(node, None, 10, sweep)) == {session.id for session, _ in made}
 
 
+def test_of_a_user_what_is_no_id_stops_nobody(node: Node) -> None:
+    made = {node.sessions.create(user="ana")[0].id for _ in range(3)}
+    for number, garbage in enumerate(("x", "a.b", "")):
+        node.store.execute(op.Confirm("ana", garbage, number + 1))
+    assert set(walk(node, "ana", 1, lambda seen: None)) == made
+
+
 @pytest.mark.parametrize("user", [None, "ana"])
 def test_what_leads_nowhere_is_refused(node: Node, user: str | None) -> None:
     node.sessions.create(user="ana")
     for limit in (0, -1):
         with pytest.raises(ValueError, match="limit"):
             node.sessions.list(user, limit=limit)
-    for cursor in (
-        "x",
-        "5",
-        "-1.",
-        "².",
-        "9" * 40 + ".",
-        *(() if user else ("0.0.0", "0.0.0.0.", "0.0.².", "0.-1.0.")),
-    ):
+    wrong = ("x", "5", "1.x", "-1.", "²", "9" * 40 + ".")
+    for cursor in (*wrong, *(() if user else ("0.0.0", "0.0.0.x", "0.0.0.0.", "0.0.².", "0.-1.0."))):
         with pytest.raises(ValueError, match="cursor"):
             node.sessions.list(user, cursor)

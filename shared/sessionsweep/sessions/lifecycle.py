@@ -305,9 +305,12 @@ def _bound_to(user: str, cursor: str | None, limit: int) -> Flow[tuple[list[str]
     since, dot, after = (cursor or "0.").partition(".")
     if not dot:
         raise _no_cursor(cursor)
-    page = yield from ask(op.BookPage(user, _number(since, cursor), after, limit))
-    following = f"{page[-1].at}.{page[-1].session_id}" if len(page) == limit else None
-    return [place.session_id for place in page], following
+    page = yield from ask(op.BookPage(user, _number(since, cursor), _id_or_none(after, cursor), limit))
+    ids = [place.session_id for place in page if is_session_id(place.session_id)]
+    if len(page) < limit:
+        return ids, None
+    last = page[-1]
+    return ids, f"{last.at}.{last.session_id}" if last.session_id in ids else f"{last.at + 1}."
 
 
 def _filed(core: Core, cursor: str | None, limit: int) -> Flow[tuple[list[str], str | None]]:
@@ -316,7 +319,8 @@ def _filed(core: Core, cursor: str | None, limit: int) -> Flow[tuple[list[str], 
     if len(parts) != 4:
         raise _no_cursor(cursor)
     partition, slot, offset = (_number(part, cursor) for part in parts[:3])
-    ids, slot, offset = yield from ask(op.ListWheel(partition_name(partition), slot, offset, limit, parts[3]))
+    after = _id_or_none(parts[3], cursor)
+    ids, slot, offset = yield from ask(op.ListWheel(partition_name(partition), slot, offset, limit, after))
     if slot == 0:
         partition, offset = partition + 1, 0
     # partitions that an earlier, larger setting used hold sessions too
@@ -334,6 +338,12 @@ def _number(part: str, cursor: str | None) -> int:
     if not (part.isascii() and part.isdecimal() and len(part) < 17):
         raise _no_cursor(cursor)
     return int(part)
+
+
+def _id_or_none(part: str, cursor: str | None) -> str:
+    if part and not is_session_id(part):
+        raise _no_cursor(cursor)
+    return part
 
 
 def _no_cursor(cursor: str | None) -> ValueError:
