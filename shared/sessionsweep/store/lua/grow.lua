@@ -35,12 +35,7 @@ if more > 0 then
   victims, limit, again = choose_victims(rkey, now, 0, h.bytes + more - max_bytes, rid)
   if limit then return {limit, {}, 0} end
 end
-if again then
-  local ids = evict(prefix, sid, raw, h, victims, places, now)
-  save_counts(prefix, sid, h)
-  close_books(prefix)
-  return {'again', ids, 0}
-end
+if again then return some_room(prefix, sid, raw, h, victims, places, now) end
 v.size = v.size + more
 v.till = math.max(v.till, now + timeout)
 redis.call('HSET', rkey, rid, pack(v))

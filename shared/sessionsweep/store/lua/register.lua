@@ -53,12 +53,7 @@ else
   victims, limit, again = choose_victims(rkey, now, h.resources + 1 - max_resources, h.bytes + size - max_bytes, rid)
   if limit then return {limit, {}, 0} end
 end
-if again then
-  local ids = evict(prefix, sid, raw, h, victims, places, now)
-  save_counts(prefix, sid, h)
-  close_books(prefix)
-  return {'again', ids, 0}
-end
+if again then return some_room(prefix, sid, raw, h, victims, places, now) end
 
 local number, added = line_for(rkey, places, location)
 if not number then return {kind == 's' and 'limit:streams' or 'limit:resources', {}, 0} end

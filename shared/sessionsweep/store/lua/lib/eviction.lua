@@ -81,3 +81,11 @@ local function evict(prefix, sid, raw, h, victims, places, now)
   event(prefix, 'e', 'resources_evicted', 's', sid, 'n', #ids)
   return ids
 end
+
+-- Lets those go that one call may; the caller comes again for the rest.
+local function some_room(prefix, sid, raw, h, victims, places, now)
+  local ids = evict(prefix, sid, raw, h, victims, places, now)
+  save_counts(prefix, sid, h)
+  close_books(prefix)
+  return {'again', ids, 0}
+end
