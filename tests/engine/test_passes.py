@@ -305,3 +305,26 @@ def test_a_stopped_reclaim_begins_no_other_batch(make_node: Callable[..., Node],
     result = node.reclaim.run_once(stop=stop)
     assert (result.deleted, result.more) == (0, True)
     assert node.reclaim.run_once().deleted == 2 * len(sessions)
+
+
+def test_a_reclaim_that_is_stopped_in_a_batch_goes_on_to_no_other_partition(
+    make_node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(partitions=2)
+    sessions = [node.session_with_file()[0]]
+    while len({session.id[:2] for session in sessions}) < 2:
+        sessions.append(node.session_with_file()[0])
+    for session in sessions:
+        session.end()
+    stop, really = threading.Event(), node.store.execute
+
+    def stopped_by_its_first_lease(operation: op.Operation[object]) -> object:
+        answer = really(operation)
+        if isinstance(operation, op.Lease):
+            stop.set()
+        return answer
+
+    monkeypatch.setattr(node.store, "execute", stopped_by_its_first_lease)
+    result = node.reclaim.run_once(stop=stop)
+    first = sum(session.id.startswith("00") for session in sessions)
+    assert (result.deleted, result.more) == (first, True), "what was begun is done, and no more"
