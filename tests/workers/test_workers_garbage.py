@@ -261,3 +261,18 @@ def test_what_waits_to_be_restored_and_is_no_message_is_dropped(make_cluster: Ca
         wait_until(lambda: client.hlen(unacked) == client.zcard(index) == 0, 30, "nothing is left")
     assert "Error in timer" not in worker.logs()
     assert worker.running
+
+
+def test_what_ends_after_its_connection_is_told_of_a_broker_that_is_away(redis_url: str, namespace: str) -> None:
+    app = build(Settings(redis_url=redis_url, namespace=namespace, secret_key=KEY))
+    with app.connection_for_read() as connection:
+        channel = connection.default_channel
+        qos, away = channel.qos, connection.connection_errors
+    assert channel.connection is None
+    qos._delivered["tag"] = "a message"
+    for late in (qos.ack, qos.reject):
+        with pytest.raises(away, match="the connection is closed"):
+            late("tag")
+    qos.restore_unacked()
+    assert not qos._delivered
+    app.close()

@@ -54,17 +54,27 @@ def _usable() -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _open() -> Iterator[None]:
+    """Makes a channel that was closed meanwhile a broker that is away: kombu finds no address in it, which would
+    end the worker (a task may end after its connection)."""
+    try:
+        yield
+    except AttributeError as error:
+        raise BrokerUnusableError(f"the connection is closed ({error})") from error
+
+
 class _QoS(transport.QoS):
     """What waits for its acknowledgement: what is no message doesn't stop the others from being restored."""
 
     def ack(self, delivery_tag: str) -> None:
         """See kombu's QoS.ack."""
-        with _usable():
+        with _usable(), _open():
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """See kombu's QoS.reject."""
-        with _usable():
+        with _usable(), _open():
             super().reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
 
     def restore_visible(self, *args: Any, **options: Any) -> None:
@@ -74,6 +84,15 @@ class _QoS(transport.QoS):
             super().restore_visible(*args, **options)  # type: ignore[no-untyped-call]
         except redis.exceptions.ResponseError as error:
             log.warning("messages that were not acknowledged can't be restored; the broker refuses: %s", error)
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """See kombu's QoS.restore_unacked. What isn't put back now comes back after the visibility timeout."""
+        try:
+            with _usable(), _open():
+                super().restore_unacked(client)  # type: ignore[no-untyped-call]
+        except (redis.exceptions.RedisError, OSError) as error:
+            log.warning("%d messages are not put back now: %s", len(self._delivered), error)
+            self._delivered.clear()
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """See kombu's QoS.restore_by_tag."""
