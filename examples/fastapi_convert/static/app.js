@@ -1,0 +1,107 @@
+// The page's behaviour: each form is one request; each unfinished conversion is one stream of events.
+
+const $ = (id) => document.getElementById(id);
+const streams = new Map(); // id of an upload: its EventSource
+const percent = new Intl.NumberFormat("en", { style: "percent" });
+
+function say(text) {
+  $("said").textContent = text;
+}
+
+async function ask(method, address, body) {
+  const answer = await fetch(address, { method, body }).catch(() => null);
+  if (!answer) throw new Error("The server can't be reached.");
+  if (answer.status === 204) return null;
+  const told = await answer.json().catch(() => ({}));
+  if (answer.ok) return told;
+  throw new Error(told.error || (typeof told.detail === "string" ? told.detail : `The server answered ${answer.status}.`));
+}
+
+function onSubmit(form, work) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const button = form.querySelector("button");
+    button.disabled = true;
+    try {
+      await work(form);
+    } catch (error) {
+      say(error.message);
+    } finally {
+      button.disabled = false;
+    }
+  });
+}
+
+function add(job) {
+  const item = $("job").content.cloneNode(true).querySelector("li");
+  item.querySelector("h3").textContent = job.name;
+  item.querySelector("progress").setAttribute("aria-label", `Conversion of ${job.name}`);
+  $("jobs").prepend(item);
+  $("none").hidden = true;
+  if (job.result) return ready(item, job);
+  if (job.error) return over(item, job.error);
+  follow(item, job);
+}
+
+function follow(item, job) {
+  const stream = new EventSource(`/progress/${encodeURIComponent(job.id)}`);
+  streams.set(job.id, stream);
+  const last = (event, then) =>
+    stream.addEventListener(event, (told) => {
+      stream.close(); // or the browser would ask again
+      streams.delete(job.id);
+      then(JSON.parse(told.data));
+    });
+  item.querySelector(".state").textContent = "Waiting for its turn";
+  stream.addEventListener("progress", (told) => {
+    const { done } = JSON.parse(told.data);
+    item.querySelector("progress").value = done;
+    if (done) item.querySelector(".state").textContent = `Converting: ${percent.format(done)}`;
+  });
+  last("done", ({ id }) => ready(item, { ...job, result: id }));
+  last("failed", ({ error }) => over(item, error));
+  stream.addEventListener("session-ended", () => clear("Your session is over, and your files with it."));
+  stream.addEventListener("error", () => {
+    if (stream.readyState === EventSource.CLOSED) over(item, "The session is over.");
+  });
+}
+
+function ready(item, job) {
+  const address = `/files/${encodeURIComponent(job.result)}`;
+  const [player, link] = [item.querySelector("audio"), item.querySelector("a")];
+  item.querySelector("progress").remove();
+  item.querySelector(".state").textContent = "Converted";
+  player.src = link.href = address;
+  player.hidden = link.hidden = false;
+  player.setAttribute("aria-label", `Play ${job.name}`);
+  link.setAttribute("aria-label", `Download ${job.name}`);
+}
+
+function over(item, why) {
+  item.querySelector("progress")?.remove();
+  item.querySelector(".state").textContent = why;
+}
+
+function clear(why) {
+  streams.forEach((stream) => stream.close());
+  streams.clear();
+  $("jobs").replaceChildren();
+  $("none").hidden = false;
+  say(why);
+}
+
+async function send(form, name) {
+  const { id } = await ask("POST", "/files", new FormData(form));
+  form.reset();
+  say("");
+  add({ id, name });
+}
+
+onSubmit($("upload"), (form) => send(form, $("file").files[0].name));
+onSubmit($("whistle"), (form) => send(form, $("text").value.trim()));
+onSubmit($("leave"), async () => {
+  await ask("POST", "/logout");
+  clear("You have left, and your files are deleted.");
+});
+document.addEventListener("sessionsweep:ended", () => clear("Your session is over, and your files with it."));
+ask("GET", "/files").then((jobs) => jobs.forEach(add), (error) => say(error.message));

@@ -1,0 +1,225 @@
+"""The convert example behind a real uvicorn, with a real worker that converts and sweeps."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sessionsweep import Sessions, Settings
+from support.nodes import KEY
+from support.processes import LocalProcess, LocalWorker, wait_until
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CELERY = ("python", "-m", "celery", "-A", "fastapi_convert.jobs", "worker")
+
+
+class Site:
+    """Web process and worker of one node, the folder of its volume, and its sessions as this process sees them."""
+
+    def __init__(self, tmp_path: Path, redis_url: str, namespace: str, **settings: str) -> None:
+        self.folder = tmp_path / "sounds"
+        values = {
+            "redis_url": redis_url,
+            "namespace": namespace,
+            "secret_key": KEY,
+            "node": "a",
+            "volumes": f"sounds={self.folder}",
+            "cleanup_interval": "0.5",
+            "grace_period": "0.2",
+            "hold": "0.5",
+            **settings,
+        }
+        kept = {name: None for name in os.environ if name.startswith(("SESSIONSWEEP_", "CONVERT_"))}
+        env = {
+            **kept,
+            **{f"SESSIONSWEEP_{name.upper()}": value for name, value in values.items()},
+            "PYTHONPATH": os.pathsep.join((str(EXAMPLES), os.environ.get("PYTHONPATH", ""))),
+            "CONVERT_PAUSE": "0.05",
+        }
+        self.web = LocalProcess(
+            "web",
+            ["python", "-m", "uvicorn", "fastapi_convert.app:app", "--host", "127.0.0.1", "--port", "0"],
+            tmp_path,
+            env=env,
+            ready_when="Uvicorn running on",
+            ready_timeout=60,
+        )
+        self.worker = LocalWorker(
+            "worker",
+            [*CELERY, "-n", f"{namespace}@test", "-c", "2", "-l", "INFO", "--without-mingle", "--without-gossip"],
+            tmp_path,
+            env=env,
+            cwd=tmp_path,
+            ready_when=re.compile(r" ready\.$", re.MULTILINE),
+            ready_timeout=60,
+        )
+        self.sessions = Sessions(Settings(**values))  # type: ignore[arg-type]
+
+    def __enter__(self) -> Site:
+        self.web.start(wait=False)
+        self.worker.start(wait=False)
+        self.web.wait_ready()
+        self.worker.wait_ready()
+        self.url = self.web.wait_for_log(re.compile(r"running on (http://\S+)"))[1]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.sessions.close()
+        for process in (self.web, self.worker):
+            process.stop(timeout=2.0)
+
+    def visitor(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30)
+
+    def left(self) -> list[Path]:
+        """The sounds on its disk."""
+        return list(self.folder.rglob("*.wav"))
+
+
+@pytest.fixture
+def make_site(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[Callable[..., Site]]:
+    made: list[Site] = []
+
+    def make(**settings: str) -> Site:
+        made.append(Site(tmp_path, redis_url, namespace, **settings))
+        try:
+            return made[-1].__enter__()
+        except BaseException:
+            made[-1].__exit__()
+            raise
+
+    yield make
+    for site in made:
+        site.__exit__()
+
+
+def recording(seconds: int, *, rate: int = 8000, channels: int = 1, width: int = 2) -> bytes:
+    """A WAV file with the same value in all of it."""
+    made = io.BytesIO()
+    with wave.open(made, "wb") as out:
+        out.setnchannels(channels)
+        out.setsampwidth(width)
+        out.setframerate(rate)
+        out.writeframes(b"\x40" * (seconds * rate * channels * width))
+    return made.getvalue()
+
+
+def upload(web: httpx.Client, sound: bytes) -> str:
+    answer = web.post("/files", files={"file": ("talk.wav", sound)})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+def events(answer: httpx.Response) -> Iterator[tuple[str, Any]]:
+    """The events of a stream as they come."""
+    name = ""
+    for line in answer.iter_lines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            text = line.removeprefix("data: ")
+            yield name, text if name == "session-ended" else json.loads(text)
+
+
+def follow(web: httpx.Client, rid: str) -> list[tuple[str, Any]]:
+    """All events of a conversion."""
+    with web.stream("GET", f"/progress/{rid}") as answer:
+        assert answer.status_code == 200
+        return list(events(answer))
+
+
+def test_a_recording_is_converted_while_its_owner_watches(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    with site.visitor() as me, site.visitor() as other:
+        assert "Set-Cookie" not in me.get("/").headers, "looking makes no session"
+        rid = upload(me, recording(20, rate=44_100, channels=2, width=3))
+        told = follow(me, rid)
+        shares = [data["done"] for name, data in told[:-1] if name == "progress"]
+        assert len(shares) == len(told) - 1
+        assert shares == sorted(set(shares))
+        assert shares[-1] == 1
+        assert any(0 < share < 1 for share in shares), "told on the way, not only in the end"
+        last, made = told[-1]
+        assert last == "done"
+
+        answer = me.get(f"/files/{made['id']}")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/wav")
+        with wave.open(io.BytesIO(answer.content)) as sound:
+            assert sound.getparams()[:4] == (1, 2, 8000, 20 * 8000)
+            assert set(sound.readframes(-1)) == {0x40}
+        assert other.get(f"/files/{made['id']}").status_code == 404
+        assert other.get(f"/progress/{rid}").status_code == 401
+        (listed,) = me.get("/files").json()
+        assert listed == {"id": rid, "name": "talk.wav", "done": 1.0, "result": made["id"], "error": None}
+        assert follow(me, rid)[-1] == (last, made), "who comes late is told at once"
+
+        second = me.post("/files", data={"text": "Hello."}).json()["id"]
+        _, whistled = follow(me, second)[-1]
+        with wave.open(io.BytesIO(me.get(f"/files/{whistled['id']}").content)) as sound:
+            assert sound.getframerate() == 8000
+            assert max(sound.readframes(-1)) > 0
+
+
+def test_what_is_no_recording_is_refused_and_leaves_nothing(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    with site.visitor() as me:
+        for sent in (b"", b"RIFF", b"ID3" + bytes(500), recording(1)[:40], recording(0), recording(1, rate=200_000)):
+            answer = me.post("/files", files={"file": ("talk.wav", sent)})
+            assert answer.status_code == 415, answer.text
+        assert me.post("/files", data={"text": " "}).status_code == 422
+        assert me.post("/files", data={"text": "x" * 121}).status_code == 422
+        foreign = {"Sec-Fetch-Site": "same-site"}, {"Origin": "http://elsewhere"}
+        for headers in foreign:
+            assert me.post("/files", data={"text": "Hello."}, headers=headers).status_code == 403
+        assert not me.cookies
+        assert site.sessions.stats().total_sessions_created == 0
+        assert site.left() == []
+
+
+def test_a_log_out_in_the_middle_leaves_nothing(make_site: Callable[..., Site]) -> None:
+    site = make_site()
+    with site.visitor() as me, site.visitor() as same:
+        rid = upload(me, recording(1000))  # 50 s of work at least
+        same.cookies = me.cookies
+        with me.stream("GET", f"/progress/{rid}") as answer:
+            told = events(answer)
+            assert next(told)[1]["done"] < 1
+            wait_until(lambda: len(site.left()) == 2, what="the job writes beside the upload")
+            assert same.post("/logout").status_code == 204
+            assert [event for event in told if event[0] != "progress"] == [("session-ended", "logout")]
+        site.worker.wait_for_log("is over, and so is the conversion")
+        wait_until(lambda: not site.left(), 20, "the worker's passes have deleted everything")
+        wait_until(lambda: site.sessions.stats().resources["owed"] == 0, what="nothing is owed")
+        assert site.sessions.stats().imbalance == 0
+        assert same.get(f"/files/{rid}").status_code == 404
+        assert "Traceback" not in site.worker.logs()
+
+
+def test_a_job_keeps_a_session_alive_whose_owner_is_idle(make_site: Callable[..., Site]) -> None:
+    site = make_site(idle_timeout="2")
+    with site.visitor() as me:
+        rid = upload(me, recording(160))  # 8 s of work
+        with me.stream("GET", f"/progress/{rid}") as answer:
+            told = events(answer)
+            assert next(told)[0] == "progress"
+            idle, _ = site.sessions.create()
+            with idle.new_file("idle", ".wav") as file:
+                file.write(b"x")
+            wait_until(lambda: not file.path.exists(), 20, "a session without a job is swept meanwhile")
+            assert len(site.left()) == 2, "upload and result of the other are there"
+            *_, (last, made) = told
+        assert last == "done"
+        answer = me.get(f"/files/{made['id']}")
+        assert answer.status_code == 200, "its owner has the idle time anew to fetch it"
+        with wave.open(io.BytesIO(answer.content)) as sound:
+            assert sound.getnframes() == 160 * 8000
+    wait_until(lambda: not site.left(), 20, "nobody keeps it any more")
