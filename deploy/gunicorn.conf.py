@@ -11,3 +11,20 @@ graceful_timeout = 30
 # Heartbeats of gunicorn's own workers: a disk under load must not look like a hung worker.
 worker_tmp_dir = "/dev/shm"
 accesslog = "-"
+# One line an event: an address or a path that a stranger chose must not look like a line of its own (ASVS 16.4.1).
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "lines": {
+            "()": "sessionsweep_workers.logs.Fields",
+            "fmt": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+        }
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "lines", "stream": "ext://sys.stdout"}},
+    "root": {"level": "INFO", "handlers": ["console"]},
+    "loggers": {
+        "gunicorn.error": {"level": "INFO", "handlers": ["console"], "propagate": False},
+        "gunicorn.access": {"level": "INFO", "handlers": ["console"], "propagate": False},
+    },
+}
