@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from flask import Flask, current_app, jsonify
+from flask.sessions import SessionInterface
 from flask.typing import ResponseReturnValue
 
 from sessionsweep.engine.inprocess import InProcessSweeper
@@ -14,6 +15,7 @@ from sessionsweep.integrations.answers import answer_to
 from sessionsweep.integrations.flask.commands import COMMANDS
 from sessionsweep.integrations.flask.configured import Options, settings_of
 from sessionsweep.integrations.flask.interface import EXTENSION, StoreSessionInterface, binding
+from sessionsweep.integrations.flask.migration import OldInterface, UserOf
 from sessionsweep.sessions.sync import Sessions
 from sessionsweep.settings import Settings
 
@@ -26,6 +28,7 @@ class Binding:
 
     sessions: Sessions
     options: Options
+    old: OldInterface | None = None  # whose sessions are taken over
 
 
 class SessionSweep:
@@ -37,6 +40,9 @@ class SessionSweep:
             the environment's variables of the same names. Below both, the names of the Talk2Me document
             (`MAX_SESSION_DURATION`, …), from the app's configuration or the environment.
         sessions: the `Sessions` to use instead of new ones, to share them with code outside of requests.
+        migrate_from: the `SessionInterface` that the app used before. A cookie of its kind becomes a session of ours,
+            once, and the old record is deleted.
+        migrate_user: who is logged in, by the old data; the session taken over is that user's.
 
     The cookie is Flask's own: `SESSION_COOKIE_NAME`, `_SECURE`, `_PATH`, `_DOMAIN`, `_SAMESITE` (`Lax` where not set),
     `_PARTITIONED`; it is always HttpOnly (ASVS 3.3.4). A permanent session lasts for PERMANENT_SESSION_LIFETIME, any
@@ -47,10 +53,17 @@ class SessionSweep:
     """
 
     def __init__(
-        self, app: Flask | None = None, settings: Settings | None = None, *, sessions: Sessions | None = None
+        self,
+        app: Flask | None = None,
+        settings: Settings | None = None,
+        *,
+        sessions: Sessions | None = None,
+        migrate_from: SessionInterface | None = None,
+        migrate_user: UserOf | None = None,
     ) -> None:
         self._settings = settings
         self._sessions = sessions
+        self._old = None if migrate_from is None else OldInterface(migrate_from, migrate_user)
         if app is not None:
             self.init_app(app)
 
@@ -60,7 +73,7 @@ class SessionSweep:
             raise ConfigurationError(f"{app.name} has SessionSweep already; call init_app once for each app")
         options = Options.of(app)
         sessions = self._sessions or Sessions(settings_of(app, self._settings))
-        app.extensions[EXTENSION] = Binding(sessions, options)
+        app.extensions[EXTENSION] = Binding(sessions, options, self._old)
         app.session_interface = StoreSessionInterface()
         if sessions.settings.sweeper == "in-process":
             # With a request, not here: a server may fork after this, and its children keep no thread.

@@ -19,6 +19,7 @@ from sessionsweep.integrations.client import request_client
 from sessionsweep.integrations.flask.configured import Lifetimes
 from sessionsweep.integrations.flask.streams import EventStream
 from sessionsweep.integrations.flask.values import PERMANENT, StoredSession, Tags, is_same
+from sessionsweep.integrations.migration import is_old
 from sessionsweep.integrations.others import OtherSession
 from sessionsweep.integrations.paths import is_no_activity
 from sessionsweep.model.session import Client
@@ -28,6 +29,7 @@ from sessionsweep.sessions.view import Resource
 
 if TYPE_CHECKING:
     from sessionsweep.integrations.flask.extension import Binding
+    from sessionsweep.integrations.flask.migration import OldInterface
 
 log = logging.getLogger(__name__)
 
@@ -339,6 +341,8 @@ class RequestSession:
         if not self.token:
             return None
         try:
+            if self._binding.old is not None and is_old(self.token):
+                return self._take_over(self._binding.old, self.token)
             return self._sessions.open(self.token, self._client, touch=touch)
         except InvalidTokenError:
             # The cookie stays: a late answer that removed it could remove the new one of a log-in meanwhile.
@@ -346,6 +350,19 @@ class RequestSession:
         except ClientMismatchError as mismatch:
             log.warning("%s", mismatch)
             return None
+
+    def _take_over(self, old: OldInterface, cookie: str) -> Session | None:
+        if self._sealed:
+            return None  # its token could no longer be sent; a later request takes it over
+        taken = old.take_over(
+            self._sessions, self._app, self._request, self._client, cookie, self._tags, self._lifetimes
+        )
+        if taken is None:
+            return None
+        session, token = taken
+        self._replace_token(token)
+        self.permanent = bool(session.data.get(PERMANENT))
+        return session
 
     def _create(self, user: str | None) -> Session:
         self._check_open()
