@@ -28,9 +28,10 @@ def close_missing(core: Core, store: Store, trust: Trust, permit: Permit, result
     """Walks the live sessions that own something and holds their records against the volume."""
     location = volume_location(permit.volume.id)
     for partition in run(partitions(core), store):
-        slot, offset = 0, 0
+        slot, offset, after = 0, 0, ""
         while True:
-            ids, slot, offset = store.execute(op.ListWheel(partition, slot, offset, PAGE))
+            ids, slot, offset = store.execute(op.ListWheel(partition, slot, offset, PAGE, after))
+            after = ids[-1] if ids else after
             peeked = store.execute_many([op.PeekSession(sid) for sid in dict.fromkeys(ids)])
             records = [p.record for p in peeked if isinstance(p, op.Peeked)]
             owners = [r.session_id for r in records if r is not None and r.resource_count > 0]

@@ -94,9 +94,11 @@ def sweep(core: Core, store: Store, idle_for: float | None = None) -> SweepPrevi
 def _due(store: Store, partition: str, now: int, preview: SweepPreview) -> None:
     """The wheel up to now: whatever is due is filed there, for touching only moves a session's end away."""
     slot = offset = 0
+    after = ""
     seen: set[str] = set()
     while True:
-        ids, slot, offset = store.execute(op.ListWheel(partition, slot, offset, PAGE))
+        ids, slot, offset = store.execute(op.ListWheel(partition, slot, offset, PAGE, after))
+        after = ids[-1] if ids else after
         fresh = [session_id for session_id in dict.fromkeys(ids) if session_id not in seen]
         seen.update(fresh)
         _judge(store, fresh, now, _reason_due, preview)
