@@ -8,9 +8,11 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from importlib import import_module
+from typing import Any, cast
 
 from django.conf import settings as django_settings
+from django.contrib.sessions.backends.base import SessionBase
 from django.core.signals import setting_changed
 from django.utils.encoding import force_bytes
 
@@ -24,7 +26,9 @@ from sessionsweep.settings import PREFIX, Settings
 #: The domain of our key under Django's SECRET_KEY (HMAC as a key derivation, NIST SP 800-108): what either signs means
 #: nothing to the other, and ours doesn't give Django's away.
 _DOMAIN = b"sessionsweep.integrations.django: key of session tokens, 1"
-NO_ACTIVITY_PATHS, TIME_LEFT_HEADER = "no_activity_paths", "time_left_header"  # options that no setting is
+NO_ACTIVITY_PATHS, TIME_LEFT_HEADER = "no_activity_paths", "time_left_header"
+MIGRATE_FROM = "migrate_from"
+OPTIONS = (NO_ACTIVITY_PATHS, TIME_LEFT_HEADER, MIGRATE_FROM)  # of `SESSIONSWEEP` that no setting is
 HOLD = 900.0  # s, at most: see docs/decisions/0012-django-ages.md
 
 
@@ -84,6 +88,7 @@ def settings() -> Settings:
         ConfigurationError
     """
     values = given()
+    old_engine()
     if not _has_key(values):
         values["secret_key"] = derived_keys()
     age = django_settings.SESSION_COOKIE_AGE
@@ -101,9 +106,19 @@ def time_left_header() -> str | None:
     return _said().get(TIME_LEFT_HEADER) or None
 
 
+def old_engine() -> type[SessionBase] | None:
+    """The `SessionStore` of `MIGRATE_FROM`, the engine that the project used before; None: none is named.
+
+    Raises:
+        ConfigurationError: it names no engine.
+    """
+    name = _said().get(MIGRATE_FROM)
+    return engine_of(name) if name else None
+
+
 def given() -> dict[str, Any]:
     """The settings that the project's `SESSIONSWEEP` names. Raises ConfigurationError: it is no dict."""
-    return {name: value for name, value in _said().items() if name not in (NO_ACTIVITY_PATHS, TIME_LEFT_HEADER)}
+    return {name: value for name, value in _said().items() if name not in OPTIONS}
 
 
 def _said() -> dict[str, Any]:
@@ -127,6 +142,18 @@ def environment() -> dict[str, str]:
     values.pop("secret_key_file", None)
     values["secret_key"] = [key.decode() for key in made.signing_keys]
     return {PREFIX + name.upper(): _text(value) for name, value in values.items()}
+
+
+@cache
+def engine_of(name: str) -> type[SessionBase]:
+    """The `SessionStore` of an engine. Raises ConfigurationError: there is none of that name."""
+    try:
+        found = import_module(name).SessionStore
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ConfigurationError(
+            f"SESSIONSWEEP MIGRATE_FROM: {name!r} is no session engine ({error}); give what SESSION_ENGINE was before"
+        ) from None
+    return cast("type[SessionBase]", found)
 
 
 @cache

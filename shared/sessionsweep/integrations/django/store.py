@@ -16,10 +16,12 @@ from sessionsweep.deployment import Core
 from sessionsweep.engine.sweep import Sweep
 from sessionsweep.errors import ClientMismatchError, InvalidTokenError, StoreError
 from sessionsweep.integrations.django import data as stored
+from sessionsweep.integrations.django import migration
 from sessionsweep.integrations.django.ages import LONGEST, UNSENT, Ages, ages
 from sessionsweep.integrations.django.configured import current
 from sessionsweep.integrations.django.flows import Together, created_with, drive, drive_async
 from sessionsweep.integrations.django.resources import Resources
+from sessionsweep.integrations.migration import Old, take_over
 from sessionsweep.model.session import Client, SessionRecord, check_user
 from sessionsweep.model.states import EndReason
 from sessionsweep.sessions import lifecycle
@@ -74,11 +76,21 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     def load(self) -> dict[str, Any]:
         """Its data; empty, and without its key, where the key opens none."""
-        return self._run(self._loading())
+        if not migration.is_concerned(self.session_key):
+            return self._run(self._loading())
+        came = migration.read(str(self.session_key))
+        data = self._run(self._taking_over(came))
+        came.forget()
+        return data
 
     async def aload(self) -> dict[str, Any]:
         """See load."""
-        return await self._arun(self._loading())
+        if not migration.is_concerned(self.session_key):
+            return await self._arun(self._loading())
+        came = await migration.aread(str(self.session_key))
+        data = await self._arun(self._taking_over(came))
+        await came.aforget()
+        return data
 
     def save(self, must_create: bool = False) -> None:
         """Sends what changed, and renews.
@@ -88,10 +100,14 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             CreateError: `must_create`, and there is one.
             LimitReachedError: of sessions, in all or of the user who logs in. TypeError, ValueError: the data.
         """
+        if not must_create and self._is_old():
+            self._seen_before(self.load())
         self._run(self._saving(must_create))
 
     async def asave(self, must_create: bool = False) -> None:
         """See save."""
+        if not must_create and self._is_old():
+            self._seen_before(await self.aload())
         await self._arun(self._saving(must_create))
 
     def create(self) -> None:
@@ -112,10 +128,16 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     def delete(self, session_key: str | None = None) -> None:
         """Ends this session, or the one that a key opens: its files go at once."""
+        if self._is_old(session_key):
+            self.load()  # an answer with the new key may be on its way: that session is to end, too
+            session_key = None
         self._run(self._deleting(session_key))
 
     async def adelete(self, session_key: str | None = None) -> None:
         """See delete."""
+        if self._is_old(session_key):
+            await self.aload()
+            session_key = None
         await self._arun(self._deleting(session_key))
 
     def cycle_key(self) -> None:
@@ -180,6 +202,28 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         if found is None:
             self._forget()
             return {}
+        return self._found(found)
+
+    def _taking_over(self, came: migration.Came) -> Flow[dict[str, Any]]:
+        """The session that the old engine's became, under a new key that Django's middleware sends: it is modified."""
+        old = None
+        if came.data:
+            lasts = self._ages(None, came.data)
+            values = stored.encoded(self.serializer(), came.data)
+            old = Old(values, _user(came.data), lasts.idle, lasts.max)
+        try:
+            taken = yield from take_over(_core(), came.key, self.client, old)
+        except ClientMismatchError as mismatch:
+            log.warning("%s", mismatch)
+            taken = None
+        if taken is None:
+            self._forget()
+            return {}
+        found, self._session_key = taken
+        self.modified = True
+        return self._found(found)
+
+    def _found(self, found: lifecycle.Found) -> dict[str, Any]:
         self._keep(found)
         self._sent = found[0].data
         try:
@@ -269,8 +313,20 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     # its state
 
-    def _ages(self, record: SessionRecord | None) -> Ages:
-        expiry = self._get_session(no_load=True).get("_session_expiry")
+    def _is_old(self, key: str | None = None) -> bool:
+        """Whether this session's key is the old engine's, and nothing of it is taken over yet."""
+        own = key is None or key == self.session_key
+        return own and self._record is None and migration.is_concerned(self.session_key)
+
+    def _seen_before(self, loaded: dict[str, Any]) -> None:
+        """What is saved wins over what was taken over just now: it may have been written without a look (`clear`)."""
+        if not hasattr(self, "_session_cache"):
+            self._session_cache = loaded
+        elif self._record is None:
+            raise UpdateError  # as where a key of ours opens nothing
+
+    def _ages(self, record: SessionRecord | None, data: Mapping[str, Any] | None = None) -> Ages:
+        expiry = (self._get_session(no_load=True) if data is None else data).get("_session_expiry")
         left = self.get_expiry_age(expiry=expiry)
         lived = 0
         if record is not None:
