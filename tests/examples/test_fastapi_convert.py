@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import re
 import wave
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from celery import Celery
 
-from sessionsweep import Sessions, Settings
+from sessionsweep import Session, Sessions, Settings
+from sessionsweep_workers.devstack.ports import free_port
 from support.nodes import KEY
 from support.processes import LocalProcess, LocalWorker, wait_until
 
@@ -25,7 +29,8 @@ CELERY = ("python", "-m", "celery", "-A", "fastapi_convert.jobs", "worker")
 class Site:
     """Web process and worker of one node, the folder of its volume, and its sessions as this process sees them."""
 
-    def __init__(self, tmp_path: Path, redis_url: str, namespace: str, **settings: str) -> None:
+    def __init__(self, tmp_path: Path, redis_url: str, namespace: str, *, worker: bool = True, **settings: str) -> None:
+        self._has_worker = worker
         self.folder = tmp_path / "sounds"
         values = {
             "redis_url": redis_url,
@@ -65,10 +70,11 @@ class Site:
         self.sessions = Sessions(Settings(**values))  # type: ignore[arg-type]
 
     def __enter__(self) -> Site:
-        self.web.start(wait=False)
-        self.worker.start(wait=False)
-        self.web.wait_ready()
-        self.worker.wait_ready()
+        processes = (self.web, self.worker) if self._has_worker else (self.web,)
+        for process in processes:
+            process.start(wait=False)
+        for process in processes:
+            process.wait_ready()
         self.url = self.web.wait_for_log(re.compile(r"running on (http://\S+)"))[1]
         return self
 
@@ -80,6 +86,17 @@ class Site:
     def visitor(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30)
 
+    def session(self) -> Session:
+        """The only one."""
+        (session,), _ = self.sessions.list()
+        return session
+
+    def send_again(self, rid: str) -> None:
+        """The job's message once more, as a broker may deliver it."""
+        with Celery("again", broker=self.sessions.settings.redis_url, set_as_current=False) as app:
+            app.conf.broker_transport_options = {"global_keyprefix": f"{self.sessions.settings.namespace}:convert:"}
+            app.send_task("convert.to_mono_8khz", args=(self.session().id, rid), queue="convert.a", ignore_result=True)
+
     def left(self) -> list[Path]:
         """The sounds on its disk."""
         return list(self.folder.rglob("*.wav"))
@@ -89,7 +106,7 @@ class Site:
 def make_site(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[Callable[..., Site]]:
     made: list[Site] = []
 
-    def make(**settings: str) -> Site:
+    def make(**settings: Any) -> Site:
         made.append(Site(tmp_path, redis_url, namespace, **settings))
         try:
             return made[-1].__enter__()
@@ -140,7 +157,10 @@ def follow(web: httpx.Client, rid: str) -> list[tuple[str, Any]]:
 def test_a_recording_is_converted_while_its_owner_watches(make_site: Callable[..., Site]) -> None:
     site = make_site()
     with site.visitor() as me, site.visitor() as other:
-        assert "Set-Cookie" not in me.get("/").headers, "looking makes no session"
+        page = me.get("/")
+        assert "Set-Cookie" not in page.headers, "looking makes no session"
+        assert "default-src 'none'; script-src 'self';" in page.headers["Content-Security-Policy"]
+        assert not re.search(r"<script(?![^>]*src=)|<style| on\w+=| style=", page.text), "its policy would refuse it"
         rid = upload(me, recording(20, rate=44_100, channels=2, width=3))
         told = follow(me, rid)
         shares = [data["done"] for name, data in told[:-1] if name == "progress"]
@@ -158,9 +178,16 @@ def test_a_recording_is_converted_while_its_owner_watches(make_site: Callable[..
             assert set(sound.readframes(-1)) == {0x40}
         assert other.get(f"/files/{made['id']}").status_code == 404
         assert other.get(f"/progress/{rid}").status_code == 401
+        seen = site.session().last_activity
         (listed,) = me.get("/files").json()
         assert listed == {"id": rid, "name": "talk.wav", "done": 1.0, "result": made["id"], "error": None}
         assert follow(me, rid)[-1] == (last, made), "who comes late is told at once"
+        assert site.session().last_activity == seen, "watching renews nothing"
+
+        before = site.session().data, site.left()
+        site.send_again(rid)
+        wait_until(lambda: len(re.findall(r"8khz\[\S+ succeeded", site.worker.logs())) == 2, what="it ran again")
+        assert (site.session().data, site.left()) == before, "a message that came twice makes nothing twice"
 
         second = me.post("/files", data={"text": "Hello."}).json()["id"]
         _, whistled = follow(me, second)[-1]
@@ -185,6 +212,15 @@ def test_what_is_no_recording_is_refused_and_leaves_nothing(make_site: Callable[
         assert site.left() == []
 
 
+def test_without_a_broker_it_is_told_and_nothing_is_kept(make_site: Callable[..., Site]) -> None:
+    site = make_site(worker=False, broker_url=f"redis://127.0.0.1:{free_port()}/0")
+    with site.visitor() as me:
+        answer = me.post("/files", data={"text": "Hello."})
+        assert (answer.status_code, answer.json()["detail"][:6]) == (503, "Nobody")
+        assert me.get("/files").json() == []
+        assert site.session().resources() == []
+
+
 def test_a_log_out_in_the_middle_leaves_nothing(make_site: Callable[..., Site]) -> None:
     site = make_site()
     with site.visitor() as me, site.visitor() as same:
@@ -205,7 +241,7 @@ def test_a_log_out_in_the_middle_leaves_nothing(make_site: Callable[..., Site]) 
 
 
 def test_a_job_keeps_a_session_alive_whose_owner_is_idle(make_site: Callable[..., Site]) -> None:
-    site = make_site(idle_timeout="2")
+    site = make_site(idle_timeout="3")
     with site.visitor() as me:
         rid = upload(me, recording(160))  # 8 s of work
         with me.stream("GET", f"/progress/{rid}") as answer:
@@ -223,3 +259,28 @@ def test_a_job_keeps_a_session_alive_whose_owner_is_idle(make_site: Callable[...
         with wave.open(io.BytesIO(answer.content)) as sound:
             assert sound.getnframes() == 160 * 8000
     wait_until(lambda: not site.left(), 20, "nobody keeps it any more")
+
+
+@pytest.mark.parametrize("rate", [1000, 7999, 8000, 11_025, 44_100, 192_000])
+@pytest.mark.parametrize(("width", "value"), [(1, -16384), (2, 16448), (3, 16448), (4, 16448)])
+def test_every_rate_and_width_keeps_length_and_loudness(rate: int, width: int, value: int) -> None:
+    from fastapi_convert.wav import converted, open_wav
+
+    with open_wav(io.BytesIO(recording(2, rate=rate, channels=3, width=width))) as sound:
+        made = array("h", b"".join(converted(sound)))
+    assert (len(made), set(made)) == (16_000, {value})
+
+
+def test_channels_are_mixed_and_a_slow_wave_keeps_its_shape() -> None:
+    from fastapi_convert.wav import converted, open_wav
+
+    made = io.BytesIO()
+    wanted = [round(20_000 * math.sin(2 * math.pi * 50 * at / 8000)) for at in range(8000)]
+    with wave.open(made, "wb") as out:
+        out.setnchannels(2)
+        out.setsampwidth(2)
+        out.setframerate(32_000)
+        out.writeframes(array("h", [v for w in wanted for _ in range(4) for v in (w - 100, w + 100)]).tobytes())
+    made.seek(0)
+    with open_wav(made) as sound:
+        assert list(array("h", b"".join(converted(sound)))) == wanted
