@@ -1,7 +1,9 @@
-// The page's behaviour: each form is one request; each unfinished conversion is one stream of events.
+// The page's behaviour: each form is one request; an unfinished conversion is followed as a stream of events.
 
 const $ = (id) => document.getElementById(id);
 const streams = new Map(); // id of an upload: its EventSource
+const MOST = 3; // streams at once: a browser opens six connections to a host, and the page needs some for itself
+let waiting = []; // conversions whose stream is still to be opened
 const percent = new Intl.NumberFormat("en", { style: "percent" });
 
 function say(text) {
@@ -44,15 +46,25 @@ function add(job) {
 }
 
 function follow(item, job) {
+  item.querySelector(".state").textContent = "Waiting for its turn";
+  waiting.push([item, job]);
+  next();
+}
+
+function next() {
+  while (waiting.length && streams.size < MOST) open(...waiting.shift());
+}
+
+function open(item, job) {
   const stream = new EventSource(`/progress/${encodeURIComponent(job.id)}`);
   streams.set(job.id, stream);
   const last = (event, then) =>
     stream.addEventListener(event, (told) => {
       stream.close(); // or the browser would ask again
       streams.delete(job.id);
+      next();
       then(JSON.parse(told.data));
     });
-  item.querySelector(".state").textContent = "Waiting for its turn";
   stream.addEventListener("progress", (told) => {
     const { done } = JSON.parse(told.data);
     item.querySelector("progress").value = done;
@@ -62,7 +74,10 @@ function follow(item, job) {
   last("failed", ({ error }) => over(item, error));
   stream.addEventListener("session-ended", () => clear("Your session is over, and your files with it."));
   stream.addEventListener("error", () => {
-    if (stream.readyState === EventSource.CLOSED) over(item, "The session is over.");
+    if (stream.readyState !== EventSource.CLOSED) return; // it tries again by itself
+    streams.delete(job.id);
+    over(item, "Nothing more is known of it; reload the page.");
+    next();
   });
 }
 
@@ -85,6 +100,7 @@ function over(item, why) {
 function clear(why) {
   streams.forEach((stream) => stream.close());
   streams.clear();
+  waiting = [];
   $("jobs").replaceChildren();
   $("none").hidden = false;
   say(why);
