@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import redis
 from redis.exceptions import NoPermissionError
 
+from sessionsweep import Sessions, Settings
 from sessionsweep.model.ids import new_session_id
 from sessionsweep.store.keys import Keys
 from sessionsweep.store.operations import CreateSession, PeekSession
@@ -187,6 +189,19 @@ def test_a_web_node_reads_and_sends_no_task(connect: Connect) -> None:
         client.lpush("ss:celery:queue", "m")
     with pytest.raises(NoPermissionError):
         client.publish("ss:celery:/0.celery.pidbox", "m")
+
+
+def test_a_web_node_hears_that_its_streams_are_to_close(server: Path, passwords: dict[str, str]) -> None:
+    url = f"unix://web:{passwords['web']}@{server}"
+    here, there = (Sessions(Settings(redis_url=url, secret_key="k" * 32, node="web-a")) for _ in range(2))
+    session, _ = here.create(user="ana")
+    closed = threading.Event()
+    with session.stream("chat", close=lambda reason: closed.set()):
+        assert [one.session_id for one in there.connections("ana")] == [session.id]
+        there.end(session.id)
+        assert closed.wait(20)
+    here.close()
+    there.close()
 
 
 def test_flower_reads_no_session(connect: Connect) -> None:
