@@ -211,10 +211,12 @@ def test_saving_every_request_takes_over_without_a_look(site: Deployment, engine
 
 
 def test_a_failed_request_loses_nothing(site: Deployment, engine: str) -> None:
-    browser = brings(before(engine, "/write/a/b"))
+    browser = brings(before(engine, "/write/a/b", "/expiry/300"))
     assert browser.get("/fail").status_code == 500
+    [made] = site.sessions.list()[0]
+    assert made.expires_in == pytest.approx(300, abs=2), "its age, though nothing saved it"
     assert is_old(key(browser)), "Django sends no cookie with a 500"
-    assert browser.get("/read").json()["data"] == {"a": "b"}
+    assert browser.get("/read").json()["data"]["a"] == "b"
 
 
 def test_made_up_keys_make_nothing_anywhere(site: Deployment, engine: str) -> None:
@@ -257,6 +259,7 @@ def test_the_way_back(site: Deployment, engine: str, user: User, monkeypatch: py
     with override_settings(SESSION_ENGINE="shop_sessions", MIDDLEWARE=[DJANGOS, AUTH]):
         returned = brings(token)
         assert returned.get("/who").json()["authenticated"]
+        assert is_old(key(returned)), "its own key, by reading alone"
         assert returned.get("/write/more/1").status_code == 200
         assert brings(token).get("/who").json()["authenticated"], "another request of that page"
         fresh = Client()
@@ -266,7 +269,7 @@ def test_the_way_back(site: Deployment, engine: str, user: User, monkeypatch: py
         assert not stranger.get("/who").json()["authenticated"]
     with override_settings(SESSION_ENGINE=engine, MIDDLEWARE=[DJANGOS, AUTH]):
         assert is_old(key(returned))
-        assert returned.get("/who").json()["authenticated"], "without us"
+        assert brings(key(returned)).get("/who").json()["authenticated"], "without us"
         store = old_store(engine, key(returned)).load()
         assert (store["cart"], store["more"]) == ("full", "1")
 

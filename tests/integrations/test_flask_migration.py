@@ -21,6 +21,7 @@ from sessionsweep.errors import ConfigurationError
 from sessionsweep.integrations.flask import SessionSweep, current_session
 from sessionsweep.integrations.flask.way_back import BackTo
 from sessionsweep.integrations.migration import GRACE, is_old
+from support.nodes import KEY
 
 COOKIE = "session"
 SECRET = "the old app's key"
@@ -288,6 +289,35 @@ def test_a_request_that_does_not_look_takes_nothing_over(make: Make, interface: 
     client = brings(app, value)
     assert "Set-Cookie" not in client.get("/nothing").headers
     assert count(app) == 0
+
+
+def test_the_new_token_is_made_with_a_key_that_may_be_replaced(make: Make) -> None:
+    """Nobody who has the old cookie can compute it; after a change of keys its session is still found."""
+    interface: MakeOld = lambda app: SecureCookieSessionInterface()  # noqa: E731
+    value = logged_in(interface)
+    first = brings(new_app(make, interface), value)
+    first.get("/get")
+    replaced = brings(new_app(make, interface, SESSIONSWEEP_SECRET_KEY=f"{'n' * 40},{KEY}"), value)
+    assert replaced.get("/get").json == {"user": "ana"}
+    assert cookie(replaced) == cookie(first)
+    other = brings(new_app(make, interface, SESSIONSWEEP_SECRET_KEY="o" * 40), value)
+    other.get("/get")
+    assert cookie(other) not in (value, cookie(first))
+
+
+def test_what_looks_when_the_headers_are_sent_takes_nothing_over(make: Make, old_server: OldServer) -> None:
+    value = logged_in(old_server.interface)
+    app = new_app(make, old_server.interface)
+
+    @app.get("/late")
+    def late() -> Response:
+        return Response(flask.stream_with_context(str(flask.session.get("user")) for _ in range(1)))
+
+    client = brings(app, value)
+    assert client.get("/late").text == "None"
+    assert client.get("/get").json == {"user": "ana"}, "a later request does"
+    assert count(app) == 1
+    assert old_server.count() == 0
 
 
 def test_a_lost_secret_key_is_said(make: Make) -> None:

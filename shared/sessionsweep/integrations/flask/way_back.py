@@ -8,8 +8,7 @@ from flask.sessions import SessionInterface, SessionMixin
 
 from sessionsweep.errors import ClientMismatchError, InvalidTokenError
 from sessionsweep.integrations.client import request_client
-from sessionsweep.integrations.flask.values import PERMANENT, Tags
-from sessionsweep.integrations.migration import is_old
+from sessionsweep.integrations.flask.values import Tags
 from sessionsweep.sessions.sync import Sessions
 
 
@@ -26,14 +25,15 @@ class BackTo(SessionInterface):
         self.serializer = TaggedJSONSerializer()  #: an app registers tags for its types here
 
     def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
-        """The interface's own session, filled from ours where it has nothing and the cookie is one of ours."""
+        """The interface's own session, filled from ours where the cookie is one of ours."""
         session = self.interface.open_session(app, request)
         cookie = request.cookies.get(self.get_cookie_name(app))
-        if session is None or not cookie or is_old(cookie) or any(key != PERMANENT for key in session):
+        if session is None or not cookie:
             return session
         forwarded, agent = request.headers.get("X-Forwarded-For", ""), request.headers.get("User-Agent")
         client = request_client(request.remote_addr, forwarded, agent, self.sessions.settings.trusted_proxies)
         try:
+            # A cookie without the form of our tokens is refused here without a look into the store.
             ours = self.sessions.open(cookie, client, touch=False)
         except (InvalidTokenError, ClientMismatchError):
             return session
