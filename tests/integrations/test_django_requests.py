@@ -207,6 +207,12 @@ def test_a_thousand_anonymous_requests_and_a_thousand_made_up_cookies_leave_no_k
             stranger.cookies[COOKIE] = f"{secrets.token_hex(10)}.{secrets.token_urlsafe(32)}"
             assert stranger.get("/read").json()["data"] == {}
         assert [k for k in server.scan_iter(f"{namespace}*") if b":test:" not in k] == []
+        with override_settings(SESSION_SAVE_EVERY_REQUEST=True):  # even where the view never looks at its session
+            stranger = Client()
+            stranger.cookies[COOKIE] = f"{secrets.token_hex(10)}.{secrets.token_urlsafe(32)}"
+            assert stranger.get("/untouched").cookies[COOKIE].value == "", "a cookie that opens nothing is removed"
+            assert Client().get("/untouched").status_code == 200
+        assert [k for k in server.scan_iter(f"{namespace}*") if b":test:" not in k] == []
     made.sessions.close()
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 from django.contrib.sessions.exceptions import SessionInterrupted
@@ -73,6 +74,13 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         return None if session is None else session.expires_in
 
     # what Django asks of a backend
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to save. Where each request saves, a key that opens nothing is found out here:
+        Django's middleware would have an empty session made for it, and for every made-up key."""
+        if settings.SESSION_SAVE_EVERY_REQUEST and self.session_key and not hasattr(self, "_session_cache"):
+            self._get_session()
+        return bool(super().is_empty())
 
     def load(self) -> dict[str, Any]:
         """Its data; empty, and without its key, where the key opens none."""
@@ -241,10 +249,12 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         elif self._record is None and self.session_key is not None:
             unseen = not hasattr(self, "_session_cache")
             loaded = yield from self._loading()
+            if self._record is None and not (unseen and loaded):
+                # Written without a look (`clear`), or saved at every request, to a session that isn't there: a made-up
+                # key makes none. Django's own backends refuse it, too.
+                raise UpdateError
             if unseen:
                 self._session_cache = loaded
-            elif self._record is None:
-                raise UpdateError  # written without a look (`clear`), to a session that isn't there
         if self._record is None:
             yield from self._creating()
             return
