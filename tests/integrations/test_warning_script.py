@@ -42,7 +42,7 @@ class Site:
                     return self.answer(timeleft.script(), timeleft.SCRIPT_TYPE)
                 if self.path == timeleft.TIME_LEFT_PATH:
                     return self.time_left(touch=False)
-                page = "<!doctype html><title>app</title><button id=work>Work</button>"
+                page = "<!doctype html><title>app</title><button id=work autofocus>Work</button>"
                 page += f'<script src="{timeleft.SCRIPT_PATH}" defer {site.attributes}></script>'
                 return self.answer(page.encode(), "text/html; charset=utf-8")
 
@@ -145,7 +145,6 @@ def test_it_warns_in_time_and_a_click_stays(visit: Visit, tmp_path: Path) -> Non
 
 def test_the_keyboard_is_enough_and_focus_comes_back(visit: Visit) -> None:
     _, page = visit(3, 'data-warn="2.5"')
-    page.locator("#work").focus()
     expect(warning(page)).to_be_visible(timeout=20_000)
     page.keyboard.press("Enter")
     expect(warning(page)).not_to_be_visible()
