@@ -113,7 +113,7 @@ def test_the_least_recently_used_make_room(make_node: Callable[..., Node]) -> No
 
 
 def test_one_file_may_push_out_hundreds(make_node: Callable[..., Node]) -> None:
-    """A script lets 400 go at most; the oldest first, and only as many as it takes."""
+    """A script lets 250 go at most; the oldest first, and only as many as it takes."""
     node = make_node(max_resources_per_session=1000, max_bytes_per_session=1_000_000)
     session, _ = node.sessions.create()
     first, _ = node.write(session)

@@ -20,7 +20,7 @@ local function by_use(all, found, used, oldest)
   return order
 end
 
-local AT_ONCE = 400 -- so many a call: more would keep the server from its other clients for too long
+local AT_ONCE = 250 -- so many a call: more would keep the server from its other clients for too long
 
 -- Answers {{rid, record}, ...}, or which limit can't be kept, and whether they are too few and the caller must come again.
 -- `spare`: who is never chosen.
