@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.cookies import SimpleCookie
@@ -12,17 +10,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from sessionsweep import InvalidTokenError, Sessions, Settings
 from sessionsweep.integrations import timeleft
+from support.browser import chromium, needs_chromium
 
-CHROMIUM = os.environ.get("TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 POLICY = "default-src 'none'; script-src 'self'; connect-src 'self'"
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and not os.environ.get("CI"), reason="no chromium here: apt-get install chromium"
-)
+pytestmark = needs_chromium
 
 
 class Site:
@@ -85,10 +81,8 @@ class Site:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as started:
         yield started
-        started.close()
 
 
 Visit = Callable[..., tuple[Site, Page]]
