@@ -8,11 +8,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from sessionsweep.errors import InvalidTokenError, ResourceNotFoundError, StoreError
+from sessionsweep.errors import StoreError
 from sessionsweep.integrations.asgi.data import SessionData
 from sessionsweep.integrations.asgi.streams import CLOSED, EventStream, WebSocketLike, closed_with_its_session
 from sessionsweep.integrations.asgi.types import Scope
 from sessionsweep.integrations.others import OtherSession
+from sessionsweep.integrations.request import RequestView
 from sessionsweep.model.session import Client
 from sessionsweep.model.states import EndReason
 from sessionsweep.sessions.aio import AsyncSession, AsyncSessionFile, AsyncSessions
@@ -22,7 +23,7 @@ from sessionsweep.sessions.view import Resource
 SCOPE_KEY = "sessionsweep"
 
 
-class RequestSession:
+class RequestSession(RequestView[AsyncSession]):
     """The client's session, if it has one. True where it has. Every use of it makes the answer depend on the cookie."""
 
     def __init__(
@@ -55,19 +56,6 @@ class RequestSession:
             raise self._data.failure
         return self._session
 
-    def __bool__(self) -> bool:
-        return self.session is not None
-
-    @property
-    def id(self) -> str | None:
-        """The public id, safe in logs; None without a session."""
-        return None if self.session is None else self.session.id
-
-    @property
-    def user(self) -> str | None:
-        """Who logged in; None for nobody."""
-        return None if self.session is None else self.session.user
-
     @property
     def data(self) -> dict[str, Any]:
         """Anything that is JSON; the same dict as `request.session`. Changes are saved when the response starts."""
@@ -77,16 +65,6 @@ class RequestSession:
     def time_left(self) -> float | None:
         """Seconds until it is over if nothing touches it, as of this request; None: there is no session."""
         return None if self.session is None else self.session.expires_in
-
-    @property
-    def resource_count(self) -> int:
-        """Files that it owns."""
-        return 0 if self.session is None else self.session.resource_count
-
-    @property
-    def bytes_used(self) -> int:
-        """Bytes of its files."""
-        return 0 if self.session is None else self.session.bytes_used
 
     async def resources(self) -> list[Resource]:
         """What it owns, oldest first."""
@@ -234,12 +212,6 @@ class RequestSession:
 
     # streams
 
-    def existing(self) -> AsyncSession:
-        """The session. Raises InvalidTokenError: there is none (401; a WebSocket is refused)."""
-        if self.session is None:
-            raise InvalidTokenError
-        return self.session
-
     def stream(self, purpose: str = "", *, linger: float = 0.0) -> AsyncStream:
         """A long poll, or any connection: see `AsyncSession.stream`. Raises InvalidTokenError without a session."""
         return self.existing().stream(purpose, linger=linger)
@@ -312,11 +284,6 @@ class RequestSession:
         self._session, self.new_token = await self.sessions.create(self._client, user, kept)
         self.removed = False
         return self._session
-
-    def _owner(self, resource_id: str) -> AsyncSession:
-        if self.session is None:
-            raise ResourceNotFoundError(resource_id)
-        return self.session
 
     def _check_open(self) -> None:
         if self._sealed:

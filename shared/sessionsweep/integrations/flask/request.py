@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from flask import Flask, Request, Response
 
-from sessionsweep.errors import ClientMismatchError, InvalidTokenError, ResourceNotFoundError
+from sessionsweep.errors import ClientMismatchError, InvalidTokenError
 from sessionsweep.integrations import events
 from sessionsweep.integrations.client import request_client
 from sessionsweep.integrations.flask.configured import Lifetimes
@@ -22,6 +22,7 @@ from sessionsweep.integrations.flask.values import PERMANENT, StoredSession, Tag
 from sessionsweep.integrations.migration import is_old
 from sessionsweep.integrations.others import OtherSession
 from sessionsweep.integrations.paths import is_no_activity
+from sessionsweep.integrations.request import RequestView
 from sessionsweep.model.session import Client
 from sessionsweep.model.states import EndReason
 from sessionsweep.sessions.sync import Session, SessionFile, Sessions
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class RequestSession:
+class RequestSession(RequestView[Session]):
     """What `current_session` stands for: the request's session, if it has one. True where it has."""
 
     def __init__(self, binding: Binding, app: Flask, request: Request, token: str | None, tags: Tags) -> None:
@@ -80,34 +81,6 @@ class RequestSession:
         session = self.peek()
         return None if session is None else session.expires_in
 
-    def __bool__(self) -> bool:
-        return self.session is not None
-
-    @property
-    def id(self) -> str | None:
-        """The public id, safe in logs; None without a session."""
-        return None if self.session is None else self.session.id
-
-    @property
-    def user(self) -> str | None:
-        """Who logged in; None for nobody."""
-        return None if self.session is None else self.session.user
-
-    @property
-    def expires_in(self) -> float | None:
-        """Seconds left after this request; None without a session."""
-        return None if self.session is None else self.session.expires_in
-
-    @property
-    def resource_count(self) -> int:
-        """Files that it owns."""
-        return 0 if self.session is None else self.session.resource_count
-
-    @property
-    def bytes_used(self) -> int:
-        """Bytes of its files."""
-        return 0 if self.session is None else self.session.bytes_used
-
     @property
     def data(self) -> StoredSession:
         """The same dict as `flask.session`; here a change inside a value is noticed, too.
@@ -140,12 +113,6 @@ class RequestSession:
         """
         session = self.session
         return self._create(None) if session is None else session
-
-    def existing(self) -> Session:
-        """The session. Raises InvalidTokenError (answered 401) where there is none."""
-        if self.session is None:
-            raise InvalidTokenError
-        return self.session
 
     def extend(self, idle: float | None = None, max_duration: float | None = None) -> None:
         """Counts as activity; sets this session's own timeouts where given (seconds). Raises InvalidTokenError."""
@@ -376,11 +343,6 @@ class RequestSession:
 
     def _replace_token(self, token: str) -> None:
         self.token, self.new_token = token, True
-
-    def _owner(self, resource_id: str) -> Session:
-        if self.session is None:
-            raise ResourceNotFoundError(resource_id)
-        return self.session
 
     def _check_open(self) -> None:
         if self._sealed:
