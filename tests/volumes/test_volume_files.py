@@ -183,6 +183,33 @@ def test_finish_refuses_what_is_no_file(volume: Volume, tmp_path: Path, sid: str
     assert canary.stat().st_mode & 0o777 == 0o644
 
 
+def test_finish_spares_a_file_whose_second_name_was_taken_away_while_we_looked(
+    volume: Volume, tmp_path: Path, sid: str, rid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary, away = tmp_path / "canary", tmp_path / "away"
+    canary.write_bytes(b"canary")
+    canary.chmod(0o644)
+    file = volume.create(sid, rid)
+    file.path.rename(away)
+    os.link(canary, file.path)
+    real = os.open
+
+    def swap_after(name: object, *args: object, **kwargs: object) -> int:
+        opened = real(name, *args, **kwargs)  # type: ignore[arg-type]
+        if name == rid:
+            away.rename(file.path)  # what was opened has one name now, and it isn't ours
+            monkeypatch.setattr(os, "open", real)
+        return opened
+
+    monkeypatch.setattr(os, "open", swap_after)
+    with pytest.raises(VolumeError, match="isn't the session's"):
+        file.finish()
+    assert canary.stat().st_mode & 0o777 == 0o644
+    assert canary.read_bytes() == b"canary"
+    assert file.finish() == 0, "its own name is back"
+    file.close()
+
+
 def test_discard_removes_file_and_empty_folder_and_can_be_repeated(volume: Volume, sid: str, rid: str) -> None:
     file = volume.create(sid, rid)
     file.write(b"x" * 100_000)

@@ -64,6 +64,27 @@ def test_adopt_copies_what_others_could_go_on_writing(volume: Volume, tmp_path: 
     assert not source.exists()
 
 
+def test_adopt_spares_a_file_that_gets_a_second_name_while_we_look(
+    volume: Volume, tmp_path: Path, sid: str, rid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, other = tmp_path / "upload", tmp_path / "other"
+    source.write_bytes(b"theirs")
+    source.chmod(0o644)
+    real = os.link
+
+    def link_first(*args: object, **kwargs: object) -> None:
+        monkeypatch.setattr(os, "link", real)
+        real(source, other)
+        real(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "link", link_first)
+    with pytest.raises(VolumeError, match="another name"):
+        volume.adopt(sid, rid, source)
+    assert other.stat().st_mode & 0o777 == 0o644
+    assert source.read_bytes() == b"theirs"
+    assert volume.find(sid, rid) is None
+
+
 @pytest.mark.parametrize("kind", ["link", "fifo", "folder", "absent", "folder-absent"])
 def test_adopt_takes_regular_files_only(volume: Volume, outside: Path, sid: str, rid: str, kind: str) -> None:
     source, canary = outside / "source", outside / "canary"

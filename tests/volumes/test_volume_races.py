@@ -96,12 +96,12 @@ class Race:
         for path, known in self.canaries.items():
             try:
                 status = path.stat(follow_symlinks=False)
-                same = (status.st_ino, status.st_mode) == known and path.read_bytes() == b"canary"
+                found, content = (status.st_ino, status.st_mode), path.read_bytes()
             except OSError as error:
                 wrong.append(f"{path}: {error}")
             else:
-                if not same:
-                    wrong.append(f"{path}: changed")
+                if (found, content) != (known, b"canary"):
+                    wrong.append(f"{path}: inode and mode {known} became {found}, it holds {content!r}")
         return wrong
 
     def work(self, seed: int, steps: int) -> Callable[[], None]:

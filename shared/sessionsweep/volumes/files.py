@@ -219,11 +219,15 @@ class NewFile(io.BufferedIOBase):
             descriptor, found = open_regular(self._folder, self._id, here.st_dev, os.O_RDWR)
         except NotOursError as error:
             raise VolumeError(f"{self.path} is no longer the file that was being written: {error}") from error
-        if found.st_nlink != 1:
-            os.close(descriptor)
-            raise VolumeError(f"{self.path} was replaced by a file that has other names, too: it isn't the session's.")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # One look tells both that the name is the file's, and that it has no other: its count of names alone may
+            # be 1 because ours was just taken from it, and then it is somebody else's.
+            named = os.stat(self._id, dir_fd=self._folder, follow_symlinks=False)
+            if not same_file(named, found) or named.st_nlink != 1:
+                raise VolumeError(
+                    f"{self.path} was replaced by a file that has other names, too: it isn't the session's."
+                )
             if stat.S_IMODE(found.st_mode) != layout.FILE_MODE:
                 os.fchmod(descriptor, layout.FILE_MODE)
         except BaseException:

@@ -46,6 +46,10 @@ def adopt(tree: Tree, folder: int, resource_id: str, source: Path, limit: int | 
                 size = _copy_in(descriptor, folder, resource_id, limit, source)
             else:
                 try:
+                    # The count above may be old by now. In one look: the source's own name and ours, and no other.
+                    named = os.stat(resource_id, dir_fd=folder, follow_symlinks=False)
+                    if not same_file(named, found) or named.st_nlink != 2:
+                        raise VolumeError(f"{source} can't be adopted: it got another name meanwhile; try again.")
                     size = os.fstat(descriptor).st_size
                     _check_size(size, limit, source)
                     os.fchmod(descriptor, layout.FILE_MODE)
