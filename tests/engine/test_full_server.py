@@ -65,6 +65,22 @@ def test_a_session_that_logs_in_keeps_its_token(server: EmbeddedServer, make_nod
     assert node.store.execute(op.Members("ana")) == (session.id,)
 
 
+def test_a_save_is_refused_whole_and_without_data_renews(
+    server: EmbeddedServer, make_node: Callable[..., Node]
+) -> None:
+    node = make_node(url=server.url)
+    session, token = node.sessions.create(data={"a": 1})
+    with redis.Redis.from_url(server.url) as client:
+        filed = client.keys("*:w*")
+        with full(server):
+            with pytest.raises(StoreFullError):
+                node.store.execute(op.SaveData(session.id, {"a": b"2"}, renew=True, idle=1, width=1))
+            assert client.keys("*:w*") == filed
+            assert node.store.execute(op.SaveData(session.id, {}, renew=True, idle=60_000, width=1)).record is not None
+    assert node.sessions.open(token).data == {"a": 1}
+    assert 55 < node.sessions.open(token).expires_in <= 60
+
+
 def test_the_backlog_drains_with_every_pass_that_workers_run(
     server: EmbeddedServer, make_node: Callable[..., Node]
 ) -> None:

@@ -46,7 +46,7 @@ class Awaited:
         self.it = SessionStore(key)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("session_key", "modified", "accessed", "id", "is_empty", "clear", "encode", "decode"):
+        if name in ("session_key", "modified", "accessed", "id", "is_empty", "clear", "encode", "decode", "key_salt"):
             return getattr(self.it, name)
         return lambda *args, **options: self.runner.run(getattr(self.it, f"a{name}")(*args, **options))
 
@@ -117,8 +117,12 @@ def test_pop_of_what_is_not_there_modifies_nothing(session: Any) -> None:
     assert session.pop("some key", "does not exist") == "does not exist"
     assert session.accessed
     assert not session.modified
+    assert session.pop("some key", default="named") == "named"
     with pytest.raises(KeyError):
         session.pop("some key")
+    with pytest.raises(KeyError):
+        del session["some key"]
+    assert not session.modified
 
 
 def test_setdefault(session: Any) -> None:
@@ -169,6 +173,7 @@ def test_the_test_cookie(session: Any) -> None:
 def test_save(session: Any, make: Any) -> None:
     session["a"] = {"b": [1, None, "ü"]}
     session.save()
+    assert session["a"] == {"b": [1, None, "ü"]}
     assert session.exists(session.session_key)
     again = make(session.session_key)
     assert again.get("a") == {"b": [1, None, "ü"]}
@@ -246,9 +251,40 @@ def test_cycle_of_none_makes_one_with_its_data(session: Any, make: Any) -> None:
 
 
 def test_create_saves_what_is_there(session: Any, make: Any) -> None:
+    session["last_login"] = 1376587691
     session.create()
     assert session.modified
     assert session.exists(session.session_key)
+    session["more"] = 1
+    session.save()
+    assert dict(SessionStore(session_key=session.session_key).items()) == {"last_login": 1376587691, "more": 1}
+
+
+def test_create_of_one_that_is_there_makes_another(session: Any, make: Any, deployment: Deployment) -> None:
+    session["a"] = 1
+    session.save()
+    first = session.session_key
+    session.create()
+    assert session.session_key != first
+    assert make(first).get("a") == make(session.session_key).get("a") == 1
+    assert deployment.count() == 2
+
+
+def test_a_session_is_empty_without_a_key_and_data(session: Any, make: Any) -> None:
+    assert session.is_empty()
+    session["a"] = 1
+    assert not session.is_empty()
+    session.save()
+    session.clear()
+    assert not session.is_empty(), "it has its key"
+    assert not make(session.session_key).is_empty()
+    session.flush()
+    assert session.is_empty()
+
+
+def test_the_key_is_read_only(session: Any) -> None:
+    with pytest.raises(AttributeError):
+        session.session_key = "x" * 32
 
 
 def test_save_does_not_load(session: Any, make: Any) -> None:
@@ -281,6 +317,22 @@ def test_an_invalid_key_is_replaced(make: Any) -> None:
 @pytest.mark.parametrize("key", ["", None, "1", "1234567"])
 def test_keys_that_django_finds_too_short(make: Any, key: str | None) -> None:
     assert make(key).session_key is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["12345678", "abcdefghij" * 60, "a\\b\\c-long", "../../etc/passwd", "ü" * 20, "\0" * 20, "a b\r\nc: d", "." * 64,
+     "a" * 20 + ".", "." + "b" * 43, "a" * 20 + "." + "b" * 43 + ".c", "{00}" + "a" * 16 + "." + "b" * 43],
+)  # fmt: skip
+def test_keys_of_another_form_open_nothing(make: Any, deployment: Deployment, key: str) -> None:
+    assert make(key).load() == {}
+    assert not make(key).exists(key)
+    make(key).delete(key)
+    late = make(key)
+    late["x"] = 1
+    late.save()
+    assert late.session_key != key
+    assert deployment.count() == 1
 
 
 def test_an_unknown_key_is_never_taken_over(make: Any, deployment: Deployment) -> None:
@@ -344,16 +396,40 @@ def test_clearing_without_a_look_removes_what_was_there(session: Any, make: Any,
     assert deployment.of(session).data == {"new": 2}
 
 
-def test_a_save_that_a_new_key_overtook_is_refused(make: Any) -> None:
+def test_a_save_that_a_new_key_overtook_is_refused_and_writes_nothing(make: Any, deployment: Deployment) -> None:
     first = make()
     first["a"] = 1
+    first.set_expiry(100)
     first.save()
     slow = make(first.session_key)
     assert slow.get("a") == 1
     first.cycle_key()
-    slow["b"] = 2
+    deployment.advance(60)
+    slow["a"], slow["b"] = 3, 2
+    slow.set_expiry(1000)
     with pytest.raises(UpdateError):  # or its answer would set the dead key's cookie over the new one's
         slow.save()
+    assert deployment.of(first).data == {"a": 1, "_session_expiry": 100}
+    assert left(deployment, first) == 40, "it renews nothing either"
+    slow.modified = False
+    with pytest.raises(UpdateError):  # one without a change, neither
+        slow.save()
+    assert left(deployment, first) == 40
+
+
+def test_a_log_in_that_another_log_in_overtook_is_refused_and_writes_nothing(make: Any, deployment: Deployment) -> None:
+    first = make()
+    first["cart"] = [1]
+    first.save()
+    slow = make(first.session_key)
+    assert slow.get("cart") == [1]
+    first["_auth_user_id"] = "7"
+    first.save()
+    slow["_auth_user_id"], slow["cart"] = "8", []
+    with pytest.raises(UpdateError):
+        slow.save()
+    assert deployment.of(first).data == {"cart": [1], "_auth_user_id": "7"}
+    assert deployment.of(first).user == "7"
 
 
 def test_a_known_id_with_another_secret_opens_saves_and_ends_nothing(make: Any, deployment: Deployment) -> None:
@@ -371,6 +447,16 @@ def test_a_known_id_with_another_secret_opens_saves_and_ends_nothing(make: Any, 
         blind.save()
     make(forged).flush()
     assert deployment.of(victim).data == {"secret": "theirs"}
+
+
+def test_a_change_inside_a_value_is_noticed_by_nobody_but_sent_with_the_next_save(session: Any, make: Any) -> None:
+    session["foo"] = {}
+    session.save()
+    again = make(session.session_key)
+    again.get("foo")["bar"] = "baz"
+    assert not again.modified
+    again.save()
+    assert make(session.session_key).get("foo") == {"bar": "baz"}
 
 
 def test_only_changed_top_level_keys_are_sent(session: Any, make: Any) -> None:
@@ -419,6 +505,9 @@ def test_half_a_character_is_json_too(session: Any, make: Any) -> None:
 
 def test_what_is_no_json_names_its_key(session: Any) -> None:
     session["when"] = datetime.now(UTC)
+    with pytest.raises(TypeError, match="'when' must be JSON"):
+        session.save()
+    session["when"] = b"\xd9"
     with pytest.raises(TypeError, match="'when' must be JSON"):
         session.save()
 
@@ -487,6 +576,9 @@ def test_encode_and_decode_are_djangos(session: Any, caplog: pytest.LogCaptureFi
         assert session.decode(bad) == {}
     assert "corrupted" in caplog.text
     assert session.decode(signing.dumps([], key="other")) == {}
+    assert session.decode("bad:encoded:value") == {}
+    signed = signing.TimestampSigner(salt=session.key_salt).sign("no JSON")
+    assert session.decode(signed) == {}
 
 
 # how long
@@ -515,6 +607,28 @@ def test_session_cookie_age(make: Any, deployment: Deployment) -> None:
     with override_settings(SESSION_COOKIE_AGE=300):
         session.save()
         assert left(deployment, session) == 300
+
+
+def test_an_engine_of_the_projects_own_may_say_another_age(deployment: Deployment) -> None:
+    class Short(SessionStore):
+        def get_session_cookie_age(self) -> int:
+            return 60
+
+    session = Short()
+    session["a"] = 1
+    session.save()
+    assert session.get_expiry_age() == left(deployment, session) == 60
+
+
+def test_djangos_age_wins_over_an_idle_timeout_of_ours(session: Any, deployment: Deployment) -> None:
+    session.save()
+    assert left(deployment, session) == 1_209_600
+    session.set_expiry(100)
+    session.save()
+    assert left(deployment, session) == 100
+
+
+test_djangos_age_wins_over_an_idle_timeout_of_ours.settings = {"idle_timeout": 5}  # type: ignore[attr-defined]
 
 
 def test_expiry_in_seconds(session: Any, deployment: Deployment) -> None:
@@ -680,6 +794,33 @@ def test_a_log_in_resurrects_nothing(session: Any, make: Any, deployment: Deploy
     with pytest.raises(SessionInterrupted):
         other.cycle_key()
     assert deployment.sessions.stats().active_sessions == 0
+
+
+def test_ones_other_sessions(make: Any, deployment: Deployment) -> None:
+    here, phone, tablet, theirs = make(), make(), make(), make()
+    for one, user in ((phone, "7"), (tablet, "7"), (theirs, "8")):
+        one["_auth_user_id"] = user
+        one.save()
+        deployment.advance(1)
+    assert here.others() == []
+    assert here.log_out_others() == 0
+    assert not here.end_other(phone.id), "nobody is logged in here"
+    here["_auth_user_id"] = "7"
+    assert [one.id for one in here.others()] == [tablet.id, phone.id], "before it is saved, too"
+    here.save()
+    assert [one.id for one in here.others()] == [tablet.id, phone.id]
+    assert not here.end_other(here.id)
+    assert not here.end_other(theirs.id)
+    assert not here.end_other("a" * 20)
+    assert not here.end_other("no id")
+    assert here.end_other(phone.id)
+    assert not here.end_other(phone.id), "it has ended"
+    assert make(phone.session_key).load() == {}
+    assert here.log_out_others() == 1
+    assert here.others() == []
+    assert make(here.session_key).get("_auth_user_id") == "7"
+    assert theirs.exists(theirs.session_key)
+    assert deployment.sessions.stats().ended_by_reason == {"user": 2}
 
 
 def test_one_that_begins_with_a_log_in_is_that_users(session: Any, deployment: Deployment) -> None:

@@ -23,6 +23,7 @@ from django.test import AsyncClient, Client, override_settings  # noqa: E402
 
 from sessionsweep import StoreUnavailableError  # noqa: E402
 from sessionsweep.integrations.django import configured  # noqa: E402
+from sessionsweep.store import operations as op  # noqa: E402
 from support.django_deployment import Deployment  # noqa: E402
 
 DJANGOS = "django.contrib.sessions.middleware.SessionMiddleware"
@@ -276,7 +277,7 @@ def test_round_trips_none_without_a_cookie_one_to_read_two_to_change(
         assert measured(lambda: Client().get("/read")) == (0, 0)
         assert measured(lambda: client.get("/untouched")) == (0, 0)
         assert measured(lambda: client.get("/read")) == (1, 1)
-        assert measured(lambda: client.get("/write/a/2")) == (3, 2), "data and age go in one pipeline"
+        assert measured(lambda: client.get("/write/a/2")) == (2, 2), "data and age go together"
         assert measured(lambda: client.get("/write/a/2")) == (2, 2), "the same value: only the age"
         made.reclaim()
     wire.close()
@@ -508,8 +509,10 @@ def test_errors_are_answered(deployment: Deployment, monkeypatch: pytest.MonkeyP
     def down(*_: Any) -> None:
         raise StoreUnavailableError("no")
 
-    monkeypatch.setattr(deployment.store, "execute_many", down)
-    answer = client.get("/write/a/c")  # in the middleware
+    answering = deployment.store.execute
+    with monkeypatch.context() as saving:
+        saving.setattr(deployment.store, "execute", lambda o: down() if isinstance(o, op.SaveData) else answering(o))
+        answer = client.get("/write/a/c")  # in the middleware
     assert (answer.status_code, answer["Retry-After"]) == (503, "5")
     monkeypatch.setattr(deployment.store, "execute", down)
     answer = client.get("/read")  # in the view
@@ -553,6 +556,70 @@ def test_time_left_and_extend(deployment: Deployment) -> None:
     assert answer.cookies[COOKIE]["max-age"] == 100
     assert client.get("/sessionsweep/extend").status_code == 405
     assert b"currentScript" in client.get("/sessionsweep/warning.js").content
+
+
+# one's other sessions
+
+
+@pytest.mark.usefixtures("ours")
+def test_routes_to_ones_other_sessions(deployment: Deployment, users: tuple[User, User]) -> None:
+    here, phone = Client(headers={"user-agent": "here"}), Client(headers={"user-agent": "phone"})
+    assert here.get("/sessionsweep/others").json() == {"sessions": []}
+    assert here.post("/sessionsweep/others/end").json() == {"ended": 0}
+    assert deployment.count() == 0
+    for client in (here, phone):
+        client.get(f"/login/{users[0].username}")
+    stranger = Client()
+    stranger.get(f"/login/{users[1].username}")
+    answer = here.get("/sessionsweep/others")
+    assert "no-store" in answer["Cache-Control"]
+    [one] = answer.json()["sessions"]
+    assert (one["id"], one["device"]) == (deployment.of(key(phone)).id, "phone")
+    assert set(one) == {"id", "device", "address", "created_at", "last_seen"}
+    assert key(phone).partition(".")[2] not in answer.content.decode()
+    assert stranger.post(f"/sessionsweep/others/{one['id']}/end").status_code == 404
+    assert here.post("/sessionsweep/others/nothing/end").status_code == 404
+    assert phone.get("/who").json()["authenticated"] is True
+    assert here.post(f"/sessionsweep/others/{one['id']}/end").status_code == 204
+    assert phone.get("/who").json()["authenticated"] is False
+    phone.get(f"/login/{users[0].username}")
+    assert here.post("/sessionsweep/others/end").json() == {"ended": 1}
+    assert phone.get("/who").json()["authenticated"] is False
+    assert here.get("/who").json()["authenticated"] is True
+    assert stranger.get("/who").json()["authenticated"] is True
+
+
+@pytest.mark.usefixtures("ours")
+@pytest.mark.parametrize("path", ["/sessionsweep/others/end", "/sessionsweep/others/{id}/end"])
+def test_another_site_ends_no_session(deployment: Deployment, users: tuple[User, User], path: str) -> None:
+    here, phone = Client(enforce_csrf_checks=True), Client()
+    for client in (here, phone):
+        client.get(f"/login/{users[0].username}")
+    path = path.format(id=deployment.of(key(phone)).id)
+    assert here.post(path).status_code == 403
+    assert here.get(path).status_code == 405
+    assert phone.get("/who").json()["authenticated"] is True
+
+
+@pytest.mark.usefixtures("ours")
+def test_who_has_a_session_from_before_the_new_password_ends_nobodys(
+    deployment: Deployment, users: tuple[User, User]
+) -> None:
+    thief, owner = Client(), Client()
+    thief.get(f"/login/{users[0].username}")
+    users[0].set_password("new")
+    users[0].save()
+    owner.get(f"/login/{users[0].username}")
+    own = deployment.of(key(owner)).id
+    before = key(thief)
+    for ask in (
+        lambda: thief.get("/sessionsweep/others").json() == {"sessions": []},
+        lambda: thief.post("/sessionsweep/others/end").json() == {"ended": 0},
+        lambda: thief.post(f"/sessionsweep/others/{own}/end").status_code == 404,
+    ):
+        thief.cookies[COOKIE] = before
+        assert ask()
+    assert owner.get("/who").json()["authenticated"] is True
 
 
 # asynchronous requests

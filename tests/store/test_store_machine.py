@@ -166,9 +166,15 @@ class StoreMachine(RuleBasedStateMachine):
     def extend(self, sid: str, idle: int | None, longest: int | None) -> None:
         self.both(op.ExtendSession(sid, idle, longest, WIDTH))
 
-    @rule(sid=session_ids, changes=st.dictionaries(st.sampled_from("kxy"), st.sampled_from([None, b"", b"1\0"])))
-    def save(self, sid: str, changes: dict[str, bytes | None]) -> None:
-        self.both(op.SaveData(sid, changes))
+    @rule(
+        sid=session_ids, changes=st.dictionaries(st.sampled_from("kxy"), st.sampled_from([None, b"", b"1\0"])),
+        mac=st.one_of(st.just(b""), macs), renew=booleans, idle=st.sampled_from([None, 5_000, IDLE]),
+        longest=st.sampled_from([None, 0, 50_000]),
+    )  # fmt: skip
+    def save(
+        self, sid: str, changes: dict[str, bytes | None], mac: bytes, renew: bool, idle: int | None, longest: int | None
+    ) -> None:
+        self.both(op.SaveData(sid, changes, mac, renew, idle, longest, WIDTH))
 
     @rule(
         sid=session_ids, reason=st.sampled_from(["idle", "expired", "logout", "admin"]), only_due=booleans,

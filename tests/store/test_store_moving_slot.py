@@ -75,6 +75,7 @@ def test_what_a_moving_slot_refuses_has_changed_nothing(client: redis.Redis, sto
         "commit": op.Commit(intended, intent, 5),
         "retry": op.RetryDead(live, dead),
         "drop": op.DropDead(live, dead),
+        "save": op.SaveData(live, {"a": b"1"}, renew=True, idle=1, width=1),
     }
     slot = client.execute_command("CLUSTER", "KEYSLOT", "ss:{00}:w")
     client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", OTHER)

@@ -74,6 +74,7 @@ CASES: list[Case] = [
     (lambda s: op.RotateSession(s.live, (MAC,), NEW_MAC, "bob", FLAG_USER_BOOK), None),
     (lambda s: op.ExtendSession(s.live, 60_000, 0, WIDTH), None),
     (lambda s: op.SaveData(s.live, {"k": None, "x": b"y"}), None),
+    (lambda s: op.SaveData(s.live, {"k": None, "x": b"y"}, MAC, True, 60_000, 0, WIDTH), None),
     (lambda s: op.EndSession(s.live, "user"), lambda r: (r.done, r.reason, r.live) == (False, "user", False)),
     (lambda s: op.Defer(s.live, "job-1", 5000), None),
     (lambda s: op.Defer(s.live, "job-1", 5000, s.file), None),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from driving import GRACE, IDLE, LONGEST, MAC, NEW_MAC, OTHER_MAC, T0, WIDTH, P, Subject, create_op
 
@@ -340,6 +342,34 @@ def test_saving_sets_removes_and_keeps_the_rest(store: Subject) -> None:
     assert dict(store.record(sid).data) == {}
 
 
+@pytest.mark.parametrize("renew", [False, True])
+def test_a_save_under_another_secret_writes_and_renews_nothing(store: Subject, renew: bool) -> None:
+    sid = store.create(data={"a": b"1"})
+    store.advance(1000)
+    save = op.SaveData(sid, {"a": b"2", "b": b"3"}, MAC, renew, 1000, 5000, WIDTH)
+    store.do(op.RotateSession(sid, (MAC,), NEW_MAC))
+    store.advance(1000)
+    before, wheel = store.record(sid), store.wheel()
+    assert store.do(save) == op.Opened(INVALID, T0 + 2000)
+    assert (store.record(sid), store.wheel()) == (before, wheel)
+    assert store.do(replace(save, mac=NEW_MAC)).status is OK
+    assert dict(store.record(sid).data) == {"a": b"2", "b": b"3"}
+
+
+@pytest.mark.parametrize("changes", [{}, {"a": None, "b": b"2"}])
+def test_a_save_that_renews_is_both_in_one_step(store: Subject, changes: dict[str, bytes | None]) -> None:
+    one, other = (store.create(user="ana", data={"a": b"1"}) for _ in range(2))
+    store.advance(1000)
+    for idle, longest in ((2 * IDLE, 0), (60_000, 120_000), (None, None)):
+        store.do(op.SaveData(one, changes))
+        store.do(op.ExtendSession(one, idle, longest, WIDTH))
+        saved = store.do(op.SaveData(other, changes, MAC, True, idle, longest, WIDTH))
+        assert saved.record == store.record(other)
+        assert replace(store.record(other), session_id=one) == store.record(one)
+        assert store.wheel().count(one) == store.wheel().count(other)
+        store.advance(1000)
+
+
 def test_a_reply_is_a_copy(store: Subject) -> None:
     sid = store.create(data={"a": b"1"})
     before = store.open(sid).record
@@ -351,7 +381,8 @@ def test_a_reply_is_a_copy(store: Subject) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [op.RotateSession("", (MAC,), NEW_MAC), op.ExtendSession("", idle=10**9), op.SaveData("", {"a": b"1"})]
+    "change",
+    [op.RotateSession("", (MAC,), NEW_MAC), op.ExtendSession("", idle=10**9), op.SaveData("", {"a": b"1"}, renew=True)],
 )
 def test_a_due_session_can_not_be_changed(
     store: Subject, change: op.RotateSession | op.ExtendSession | op.SaveData

@@ -57,7 +57,8 @@ class AsyncSessions:
         self, client: Client = NOBODY, user: str | None = None, data: Mapping[str, Any] | None = None
     ) -> tuple[AsyncSession, str]:
         """See Sessions.create."""
-        (record, now), token = await self._run(lifecycle.create(self.core, client, user, data or {}))
+        creating = lifecycle.create(self.core, client, user, lifecycle.encode_data(data or {}))
+        (record, now), token = await self._run(creating)
         return AsyncSession(self, record, now), token
 
     async def open(self, token: str, client: Client = NOBODY, *, touch: bool = True) -> AsyncSession:

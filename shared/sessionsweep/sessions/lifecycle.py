@@ -62,20 +62,30 @@ def encode_data(data: Mapping[str, Any]) -> dict[str, bytes]:
     return encoded
 
 
-def create(core: Core, client: Client, user: str | None, data: Mapping[str, Any]) -> Flow[tuple[Found, str]]:
-    """A new session and its token. Raises LimitReachedError where a limit on sessions refuses it."""
+def create(
+    core: Core,
+    client: Client,
+    user: str | None,
+    data: Mapping[str, bytes],
+    idle: int | None = None,
+    maximum: int | None = None,
+) -> Flow[tuple[Found, str]]:
+    """A new session and its token; `data` as encode_data makes it, its own timeouts in ms (None: the settings').
+
+    Raises:
+        LimitReachedError: a limit on sessions refuses it.
+    """
     if user is not None:
         check_user(user)
     session_id, secret = core.new_id(), new_secret()
-    encoded = encode_data(data)
     family, print_ = fingerprint(client, core.settings.client_binding)
     flags, not_after = yield from places.reserve(core, session_id, user)
     reply = yield from ask(
         op.CreateSession(
             session_id,
             core.macs(session_id, secret)[0],
-            core.idle,
-            core.max,
+            core.idle if idle is None else idle,
+            core.max if maximum is None else maximum,
             core.width,
             family,
             print_,
@@ -85,7 +95,7 @@ def create(core: Core, client: Client, user: str | None, data: Mapping[str, Any]
             client.ip,
             client.user_agent,
             core.settings.node,
-            encoded,
+            data,
             not_after,
         )
     )

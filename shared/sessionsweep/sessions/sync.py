@@ -56,7 +56,8 @@ class Sessions:
         self, client: Client = NOBODY, user: str | None = None, data: Mapping[str, Any] | None = None
     ) -> tuple[Session, str]:
         """A new session and its token. Raises LimitReachedError, StoreFullError."""
-        (record, now), token = self._run(lifecycle.create(self.core, client, user, data or {}))
+        creating = lifecycle.create(self.core, client, user, lifecycle.encode_data(data or {}))
+        (record, now), token = self._run(creating)
         return Session(self, record, now), token
 
     def open(self, token: str, client: Client = NOBODY, *, touch: bool = True) -> Session:

@@ -15,22 +15,21 @@ from django.contrib.sessions.exceptions import SessionInterrupted
 
 from sessionsweep.deployment import Core
 from sessionsweep.engine.sweep import Sweep
-from sessionsweep.errors import ClientMismatchError, InvalidTokenError, StoreError
+from sessionsweep.errors import ClientMismatchError, InvalidTokenError
 from sessionsweep.integrations.django import data as stored
-from sessionsweep.integrations.django import migration
+from sessionsweep.integrations.django import migration, others
 from sessionsweep.integrations.django.ages import LONGEST, UNSENT, Ages, ages
 from sessionsweep.integrations.django.configured import current
-from sessionsweep.integrations.django.flows import Together, created_with, drive, drive_async
 from sessionsweep.integrations.django.resources import Resources
 from sessionsweep.integrations.migration import Old, take_over
+from sessionsweep.integrations.others import OtherSession
 from sessionsweep.model.session import Client, SessionRecord, check_user
 from sessionsweep.model.states import EndReason
 from sessionsweep.sessions import lifecycle
 from sessionsweep.sessions.aio import AsyncSession
 from sessionsweep.sessions.sync import Session
 from sessionsweep.store import operations as op
-from sessionsweep.store.flow import Flow, ask
-from sessionsweep.store.operations.base import Operation
+from sessionsweep.store.flow import Flow, ask, run, run_async
 
 R = TypeVar("R")
 log = logging.getLogger(__name__)
@@ -72,6 +71,30 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         """Seconds until the session is over if nothing saves it; asking doesn't. None: there is no session."""
         session = self.owner()
         return None if session is None else session.expires_in
+
+    def others(self) -> list[OtherSession]:
+        """The other live sessions of who is logged in, the last seen first; empty for nobody."""
+        return self._run(others.listing(*self._whose(self._get_session())))
+
+    async def aothers(self) -> list[OtherSession]:
+        """See others."""
+        return await self._arun(others.listing(*self._whose(await self._aget_session())))
+
+    def end_other(self, session_id: str) -> bool:
+        """Ends one of them by its public id. False: it is nobody's, or somebody else's, or this one."""
+        return self._run(others.end(*self._whose(self._get_session()), session_id))
+
+    async def aend_other(self, session_id: str) -> bool:
+        """See end_other."""
+        return await self._arun(others.end(*self._whose(await self._aget_session()), session_id))
+
+    def log_out_others(self) -> int:
+        """Ends all of them, with their files; how many."""
+        return self._run(others.end_all(*self._whose(self._get_session())))
+
+    async def alog_out_others(self) -> int:
+        """See log_out_others."""
+        return await self._arun(others.end_all(*self._whose(await self._aget_session())))
 
     # what Django asks of a backend
 
@@ -274,25 +297,20 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             record = self._keep(found)
             self._session_key = token
         lasts = self._ages(record)
-        extend = op.ExtendSession(record.session_id, lasts.idle, lasts.max, _core().width)
-        steps: list[Operation[op.Opened]] = [extend]
-        if changes:
-            steps.insert(0, op.SaveData(record.session_id, changes))
-        for reply in (yield from ask(Together(tuple(steps)))):
-            if isinstance(reply, StoreError):
-                raise reply
-            if reply.record is None or reply.record.mac != record.mac:
-                # Over; or a request beside this one got a new key, and the cookie that this one would set is dead.
-                raise UpdateError
-            self._keep((reply.record, reply.now))
+        save = op.SaveData(record.session_id, changes, record.mac, True, lasts.idle, lasts.max, _core().width)
+        reply = yield from ask(save)
+        if reply.record is None:
+            # Over; or a request beside this one got a new key, and the cookie that this one would set is dead.
+            raise UpdateError
+        self._keep((reply.record, reply.now))
         self._sent = values
 
     def _creating(self, at_most: float = LONGEST) -> Flow[None]:
         """With the data at hand. `at_most` (s) it lasts until it is saved."""
         data = self._get_session(no_load=True)
         values, lasts = stored.encoded(self.serializer(), data), self._ages(None)
-        create = lifecycle.create(_core(), self.client, _user(data), {})
-        found, token = yield from created_with(create, min(lasts.idle, round(at_most * 1000)), lasts.max, values)
+        idle = min(lasts.idle, round(at_most * 1000))
+        found, token = yield from lifecycle.create(_core(), self.client, _user(data), values, idle, lasts.max)
         self._keep(found)
         self._sent = values
         self._session_key = token
@@ -343,6 +361,10 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             lived = self._now - record.created + round((time.monotonic() - self._heard) * 1000)
         return ages(expiry, left, lived, _core().max)
 
+    def _whose(self, data: Mapping[str, Any]) -> tuple[Core, str | None, str | None]:
+        """Who is logged in, also where that isn't saved yet, and this session's id."""
+        return _core(), _user(data), None if self._record is None else self._record.session_id
+
     def _keep(self, found: lifecycle.Found) -> SessionRecord:
         self._record, self._now = found
         self._heard = time.monotonic()
@@ -353,10 +375,10 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         self._session_key = None
 
     def _run(self, flow: Flow[R]) -> R:
-        return drive(flow, current().sessions.store)
+        return run(flow, current().sessions.store)
 
     async def _arun(self, flow: Flow[R]) -> R:
-        return await drive_async(flow, current().async_sessions.store)
+        return await run_async(flow, current().async_sessions.store)
 
 
 def _core() -> Core:

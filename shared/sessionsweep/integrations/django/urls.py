@@ -1,13 +1,14 @@
-"""A session's time left and its renewal, for a page's script: `path("sessionsweep/", include(<this>))`."""
+"""A session's time left, its renewal, the user's other sessions: `path("sessionsweep/", include(<this>))`."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, HttpResponseForbidden, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseForbidden, JsonResponse
 from django.urls import path
 from django.views.decorators.cache import never_cache
-from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_POST, require_safe
 
 from sessionsweep.integrations import timeleft
@@ -36,6 +37,30 @@ def script(request: HttpRequest) -> HttpResponse:
     return HttpResponse(timeleft.script(), content_type=timeleft.SCRIPT_TYPE)
 
 
+def others(request: HttpRequest) -> JsonResponse:
+    """The user's other sessions, by public id."""
+    found = request.session.others() if _is_logged_in(request) else []
+    return JsonResponse({"sessions": [asdict(one) for one in found]})
+
+
+def end_others(request: HttpRequest) -> JsonResponse:
+    """Ends all of them; how many."""
+    return JsonResponse({"ended": request.session.log_out_others() if _is_logged_in(request) else 0})
+
+
+def end_other(request: HttpRequest, session_id: str) -> HttpResponse:
+    """Ends one of them; 404 where it is none of them."""
+    if not (_is_logged_in(request) and request.session.end_other(session_id)):
+        raise Http404
+    return HttpResponse(status=204)
+
+
+def _is_logged_in(request: HttpRequest) -> bool:
+    """As `login_required` sees it: a session from before the user's new password is nobody's, and is ended here."""
+    user = getattr(request, "user", None)
+    return user is not None and bool(user.is_authenticated)
+
+
 _PREFIX = timeleft.TIME_LEFT_PATH.rpartition("/")[0] + "/"
 
 
@@ -48,4 +73,7 @@ urlpatterns = [
     # exempt: the script has no token to send, and this changes nothing but the time
     _at(timeleft.EXTEND_PATH, csrf_exempt(never_cache(require_POST(extend))), "extend"),
     _at(timeleft.SCRIPT_PATH, no_activity(require_safe(script)), "warning-script"),
+    path("others", no_activity(never_cache(require_safe(others))), name="others"),
+    path("others/end", csrf_protect(never_cache(require_POST(end_others))), name="end-others"),
+    path("others/<session_id>/end", csrf_protect(never_cache(require_POST(end_other))), name="end-other"),
 ]

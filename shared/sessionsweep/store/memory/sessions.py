@@ -228,13 +228,17 @@ def extend(state: State, partition: Partition, operation: ExtendSession, now: in
     session = state.sessions.get(operation.session_id)
     if session is None or reason_due(session, now) is not None:
         return Opened(OpenStatus.INVALID, now)
-    session.last = max(session.last, now)
-    if operation.idle is not None:
-        session.idle = state.one_object(operation.idle)
-    if operation.max is not None:
-        session.max = state.one_object(operation.max)
-    file_earlier(partition, operation.session_id, session, operation.width)
+    _renew(state, partition, session, operation, now)
     return opened(OpenStatus.OK, now, operation.session_id, session)
+
+
+def _renew(state: State, partition: Partition, session: Session, by: ExtendSession | SaveData, now: int) -> None:
+    session.last = max(session.last, now)
+    if by.idle is not None:
+        session.idle = state.one_object(by.idle)
+    if by.max is not None:
+        session.max = state.one_object(by.max)
+    file_earlier(partition, by.session_id, session, by.width)
 
 
 def file_earlier(partition: Partition, session_id: str, session: Session, width: int) -> None:
@@ -246,9 +250,11 @@ def file_earlier(partition: Partition, session_id: str, session: Session, width:
 
 @session_step
 def save(state: State, partition: Partition, operation: SaveData, now: int) -> Opened:
-    """Sets and removes keys of the data."""
+    """Sets and removes keys of the data; may renew."""
     session = state.sessions.get(operation.session_id)
     if session is None or reason_due(session, now) is not None:
+        return Opened(OpenStatus.INVALID, now)
+    if operation.mac and operation.mac != session.seal[:16]:
         return Opened(OpenStatus.INVALID, now)
     data = {**session.more.data}
     for key, value in operation.changes.items():
@@ -257,6 +263,8 @@ def save(state: State, partition: Partition, operation: SaveData, now: int) -> O
         else:
             data[key] = value
     session.own_more().data = data
+    if operation.renew:
+        _renew(state, partition, session, operation, now)
     return opened(OpenStatus.OK, now, operation.session_id, session)
 
 

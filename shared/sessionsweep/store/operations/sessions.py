@@ -135,10 +135,20 @@ class ExtendSession(Operation[Opened]):
 
 @dataclass(frozen=True, slots=True)
 class SaveData(Operation[Opened]):
-    """Sets the changed top-level keys, removes those given as None; same key: the last one wins."""
+    """Sets the changed top-level keys, removes those given as None; same key: the last one wins.
+
+    `mac`: the secret's hash as the caller read it; INVALID, with nothing changed, where the session has another one by
+    now. Empty: trusted caller, the secret isn't asked.
+    `renew`: also does what ExtendSession does, in the same step.
+    """
 
     session_id: str
     changes: Mapping[str, bytes | None]
+    mac: bytes = b""
+    renew: bool = False
+    idle: int | None = None
+    max: int | None = None
+    width: int = 10_000
     repeatable: ClassVar[bool] = True
 
 

@@ -124,6 +124,10 @@ def _create_args(o: op.CreateSession) -> list[Arg]:
     return [o.mac, o.idle, o.max, o.width, flags, fps, tail, o.alias, o.not_after, o.grace]
 
 
+def _timeouts(o: op.ExtendSession | op.SaveData) -> list[Arg]:
+    return [-1 if o.idle is None else o.idle, -1 if o.max is None else o.max, o.width]
+
+
 def _settle_args(o: op.Settle) -> list[Arg]:
     packed = b"".join(
         len(a.resource_id).to_bytes(1, "big")
@@ -183,11 +187,14 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
     op.ExtendSession: Wire(
         reading.opened,
         lambda o, k: [k.session(o.session_id)],
-        lambda o: [-1 if o.idle is None else o.idle, -1 if o.max is None else o.max, o.width],
+        _timeouts,
         "extend",
     ),
     op.SaveData: Wire(
-        reading.opened, lambda o, k: [k.session(o.session_id)], lambda o: [encode_changes(o.changes)], "save"
+        reading.opened,
+        lambda o, k: [k.session(o.session_id)],
+        lambda o: [encode_changes(o.changes), o.mac, int(o.renew), *_timeouts(o)],
+        "save",
     ),
     op.EndSession: Wire(
         lambda _, r: op.Ended(
