@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request, WebSocket
 from starlette.responses import StreamingResponse
 
-from sessionsweep.integrations.asgi import CurrentSession, SessionSweepMiddleware
+from sessionsweep.integrations.asgi import CurrentSession, SessionSweepMiddleware, session_stream
 
 app = FastAPI()
 app.add_middleware(SessionSweepMiddleware)
@@ -96,6 +96,33 @@ async def ws_late(websocket: WebSocket, session: CurrentSession) -> None:
     async with session.websocket(websocket, code=4999):
         await websocket.send_text("in")
         await asyncio.Event().wait()
+
+
+@app.websocket("/ws-lingers")
+async def ws_lingers(websocket: WebSocket, session: CurrentSession) -> None:
+    """Says which place it has, and keeps it for who comes back."""
+    async with session.websocket(websocket, purpose="lingers", linger=60) as stream:
+        await websocket.accept()
+        await websocket.send_text(stream.id)
+        async for _ in websocket.iter_text():
+            pass
+
+
+@app.websocket("/ws-decorated")
+@session_stream("decorated", code=4998)
+async def ws_decorated(websocket: WebSocket, greeting: str = "hello") -> None:
+    """Is a stream without asking for the session."""
+    await websocket.accept()
+    await websocket.send_text(greeting)
+    await asyncio.Event().wait()
+
+
+@app.get("/poll")
+@session_stream("poll")
+async def poll(request: Request) -> None:
+    """A long poll that has no news."""
+    print("polling", flush=True)
+    await asyncio.Event().wait()
 
 
 @app.get("/events/{count}")

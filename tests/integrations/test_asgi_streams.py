@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import pytest
+import redis
 from asgi_servers import Serve, Server, serve_fixture
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -18,17 +20,19 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from sessionsweep import AsyncSessions, Client, LimitReachedError, Sessions, Settings
 from sessionsweep.engine.sweep import Sweep
 from sessionsweep.engine.trust import Trust
-from sessionsweep.engine.upkeep import Upkeep
-from sessionsweep.integrations.asgi import RequestSession
-from sessionsweep.integrations.asgi import streams as streams_module
+from sessionsweep.engine.upkeep import PROCESS_SILENCE, Upkeep
+from sessionsweep.integrations.asgi import RequestSession, session_stream
 from sessionsweep.model.books import imbalance
+from sessionsweep.sessions.view import Resource
 from sessionsweep.store import operations as op
+from sessionsweep_workers.devstack.server import EmbeddedServer
 from support.nodes import KEY
 from support.processes import wait_until
 
 __all__ = ["serve_fixture"]
 
 SOCKETS = int(os.environ.get("ASGI_SOCKETS", "40"))
+MEASURING = SOCKETS >= 200  # with the intervals that a deployment has; `pytest -s` shows the times
 
 
 @pytest.fixture
@@ -43,6 +47,11 @@ def books(sessions: Sessions) -> dict[str, int]:
     counters = dict(sessions.store.execute(op.Counters("00")))
     assert imbalance(counters) == 0
     return counters
+
+
+def streams_of(sessions: Sessions) -> list[Resource]:
+    """All streams that are registered."""
+    return [one for session in sessions.list()[0] for one in session.resources() if one.kind == "stream"]
 
 
 async def soon(condition: Callable[[], object], what: str) -> None:
@@ -148,10 +157,83 @@ async def test_too_many_streams_are_refused(serve: Serve) -> None:
             assert (await closing(late))[0] == 1008
 
 
-async def test_a_sweep_ends_half_and_the_others_never_notice(serve: Serve, operator: Sessions) -> None:
-    servers = [serve("a"), serve("b")]
+async def test_a_client_that_comes_right_back_finds_its_place(serve: Serve, operator: Sessions) -> None:
+    server = serve(SESSIONSWEEP_MAX_STREAMS_PER_SESSION="1")
+    headers = await signed_in(server.url)
+
+    async def come_back() -> ClientConnection:
+        while True:
+            try:
+                return await socket(server, headers, "/ws-lingers")  # type: ignore[no-any-return]
+            except InvalidStatus:  # the server hasn't noticed yet that it left
+                await asyncio.sleep(0.02)
+
+    async with socket(server, headers, "/ws-lingers") as first:
+        place = await first.recv()
+    with pytest.raises(InvalidStatus) as refused:  # it is kept, and for this purpose
+        await socket(server, headers)
+    assert refused.value.response.status_code == 429
+    async with await asyncio.wait_for(come_back(), 60) as second:
+        assert await second.recv() == place
+    assert books(operator)["reg"] == 1
+    (session,) = operator.list()[0]
+    operator.end(session.id)
+    await soon(lambda: books(operator)["owed"] == 0, "nobody waits for who doesn't come back")
+
+
+async def test_a_decorated_endpoint_is_a_stream(serve: Serve, operator: Sessions) -> None:
+    server = serve(SESSIONSWEEP_MAX_STREAMS_PER_SESSION="2")
+    with pytest.raises(InvalidStatus) as refused:
+        await socket(server, path="/ws-decorated")
+    assert refused.value.response.status_code == 401
+    headers = await signed_in(server.url)
+    async with (
+        httpx.AsyncClient(base_url=server.url, headers=headers, timeout=60) as web,
+        socket(server, headers, "/ws-decorated?greeting=hi") as websocket,
+    ):
+        assert await websocket.recv() == "hi"
+        (session,) = operator.list()[0]
+        poll = asyncio.create_task(web.get("/poll"))
+        await asyncio.to_thread(server.wait_for_log, "polling")
+        assert sorted(one.purpose for one in await asyncio.to_thread(streams_of, operator)) == ["decorated", "poll"]
+        refusal = await web.get("/poll")
+        assert (refusal.status_code, refusal.json()["limit"]) == (429, "MAX_STREAMS_PER_SESSION")
+        operator.end(session.id, reason="logout")
+        assert await closing(websocket) == (4998, "session ended: logout")
+        assert (await poll).status_code == 401
+    await soon(lambda: books(operator)["owed"] == 0, "both are acknowledged")
+    assert "Traceback" not in server.logs(), server.tail()
+
+
+async def test_a_decorated_endpoint_must_take_its_connection() -> None:
+    @session_stream()
+    async def endpoint(name: str) -> None:
+        raise AssertionError(name)
+
+    with pytest.raises(TypeError, match="WebSocket or Request"):
+        await endpoint("x")
+
+
+def without_channels(server: EmbeddedServer) -> str:
+    """The server's URL for a user who can neither subscribe nor publish."""
+    with redis.Redis.from_url(server.url) as client:
+        client.execute_command("ACL", "SETUSER", "deaf", "on", ">deaf", "~*", "resetchannels", "+@all")
+    return server.url.replace(f":{server.password}@", "deaf:deaf@")
+
+
+@pytest.mark.parametrize("nudged", [True, False], ids=["pubsub", "pubsub-cut"])
+async def test_a_sweep_ends_half_and_the_others_never_notice(
+    serve: Serve, own_server: Callable[..., EmbeddedServer], namespace: str, nudged: bool
+) -> None:
+    redis_server = own_server()
+    env = {"SESSIONSWEEP_REDIS_URL": redis_server.url if nudged else without_channels(redis_server)}
+    if not MEASURING:
+        env["SESSIONSWEEP_CLEANUP_INTERVAL"] = "1"  # s between two looks at the queue
+    servers = [serve(name, **env) for name in "ab"]
+    operator = Sessions(Settings(redis_url=redis_server.url, namespace=namespace, secret_key=KEY, node="operator"))
     sweep = Sweep(operator.core, operator.store, Trust(operator.core, operator.store))
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(operator.close)
         due, lively = [], []
         for number in range(SOCKETS):
             server = servers[number % 2]
@@ -163,13 +245,25 @@ async def test_a_sweep_ends_half_and_the_others_never_notice(serve: Serve, opera
                 async with httpx.AsyncClient(base_url=server.url, headers=headers) as web:
                     await web.post("/idle/0.2")
         assert books(operator)["active"] == SOCKETS
+        for server in servers:
+            if nudged:
+                assert "hears no nudges" not in server.logs()
+            else:
+                await asyncio.to_thread(server.wait_for_log, "hears no nudges")
 
         def all_ended() -> bool:
             sweep.run_once()
             return operator.stats().active_sessions == SOCKETS - len(due)
 
+        async def closed(one: ClientConnection) -> tuple[tuple[int, str], float]:
+            return await closing(one), time.monotonic()
+
+        waiting = [asyncio.create_task(closed(one)) for one in due]
+        begun = time.monotonic()
         await soon(all_ended, "the sweep has ended half")
-        assert {await closing(one) for one in due} == {(4401, "session ended: idle")}
+        seen = await asyncio.gather(*waiting)
+        assert {how for how, _ in seen} == {(4401, "session ended: idle")}
+        print(f"the slowest of {len(due)} closed {max(at for _, at in seen) - begun:.2f} s after the sweep had begun")
         for number, one in enumerate(lively):
             await one.send(f"still here {number}")
             assert await one.recv() == f"still here {number}"
@@ -178,12 +272,19 @@ async def test_a_sweep_ends_half_and_the_others_never_notice(serve: Serve, opera
 
         # a node dies: the other's sockets go on, the dead one's are registered no longer
         servers[0].kill()
-        process = next(name for name in operator.store.execute(op.Table("p")) if name.startswith("a."))
-        silent_since = operator.store.execute(op.Facts()).now - 61_000  # as if its heartbeat were that old
-        operator.store.execute(op.TablePut("p", process, str(silent_since)))
-        on_dead = len(lively) // 2
-        assert Upkeep(operator.core, operator.store).run_once().streams == on_dead
-        assert books(operator)["active"] == len(lively) - on_dead
+        killed = time.monotonic()
+        if not MEASURING:
+            process = next(name for name in operator.store.execute(op.Table("p")) if name.startswith("a."))
+            silent_since = operator.store.execute(op.Facts()).now - PROCESS_SILENCE - 1000  # as if it were that old
+            operator.store.execute(op.TablePut("p", process, str(silent_since)))
+        upkeep, on_dead = Upkeep(operator.core, operator.store), len(lively) // 2
+
+        def given_up() -> bool:
+            upkeep.run_once()
+            return books(operator)["active"] == len(lively) - on_dead
+
+        await asyncio.to_thread(wait_until, given_up, 90, "the dead node's streams are given up")
+        print(f"{on_dead} streams of a killed node were given up {time.monotonic() - killed:.2f} s later")
         listed, _ = operator.list(limit=1000)
         assert sum(one.stream_count for one in listed) == len(lively) - on_dead
         for one in lively:
@@ -264,19 +365,17 @@ async def request_session(
     await sessions.close()
 
 
-async def test_silence_is_filled_and_renews_nothing(
-    request_session: RequestSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streams_module, "SILENCE", 0.01)
+async def test_silence_is_filled_and_renews_nothing(request_session: RequestSession) -> None:
     more = asyncio.Event()
 
     async def source() -> AsyncIterator[str]:
         yield "one"
         await more.wait()
+        yield None
         yield "two"
 
     before = request_session.existing().last_activity
-    stream = request_session.events(source())
+    stream = request_session.events(source(), keep_alive=0.01)
     assert await anext(stream) == b"data: one\n\n"
     assert [await anext(stream) for _ in range(3)] == [b": keep-alive\n\n"] * 3
     more.set()

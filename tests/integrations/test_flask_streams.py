@@ -6,18 +6,19 @@ import contextlib
 import queue
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from http.client import HTTPConnection
 from typing import Any
 
 import pytest
-from flask import Flask, Response, request
+from flask import Flask, Response, jsonify, request
 from flask.testing import FlaskClient
 from flask_apps import Apps, Make, sessions_of
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from sessionsweep import Session
 from sessionsweep.integrations.events import KEEP_ALIVE, ended, frame
-from sessionsweep.integrations.flask import current_session
+from sessionsweep.integrations.flask import current_session, session_events
 from support.processes import wait_until
 
 LONG = 60.0
@@ -35,6 +36,7 @@ class Site:
         self.app = app
         self.items: queue.Queue[Any] = queue.Queue()
         self.closed = threading.Event()
+        self.waiting = threading.Semaphore(0)  # long polls that wait
 
         @app.post("/login/<user>")
         def log_in(user: str) -> str:
@@ -43,8 +45,20 @@ class Site:
 
         @app.get("/events")
         def events() -> Response:
-            keep_alive = request.args.get("keep_alive", LONG, float)
-            return current_session.events(self.generate(), "progress", keep_alive=keep_alive)
+            keep_alive, linger = request.args.get("keep_alive", LONG, float), request.args.get("linger", 0, float)
+            return current_session.events(self.generate(), "progress", keep_alive=keep_alive, linger=linger)
+
+        @app.get("/count/<int:last>")
+        @session_events("counting")
+        def counting(last: int) -> Iterator[int]:
+            yield from range(last)
+
+        @app.get("/poll")
+        def poll() -> Response:
+            linger = request.args.get("linger", 0, float)
+            with current_session.stream("poll", close=self.items.put, linger=linger):
+                self.waiting.release()
+                return jsonify(self.items.get())
 
         @app.get("/broken")
         def broken() -> Response:
@@ -149,7 +163,7 @@ def event_stream() -> Any:
     """The stream behind the test client's wrappers."""
     import gc
 
-    from sessionsweep.integrations.flask.streams import EventStream
+    from sessionsweep.integrations.event_streams import EventStream
 
     (found,) = [one for one in gc.get_objects() if type(one) is EventStream and not one._closed.done()]
     return found
@@ -203,6 +217,60 @@ def test_what_nobody_reads_holds_no_place(site: Site) -> None:
 def test_the_generator_sees_the_request(site: Site) -> None:
     client, _ = site.log_in()
     assert client.get("/who").data == b"data: ana at /who\n\n"
+
+
+def test_a_decorated_generator_view_is_a_stream(site: Site) -> None:
+    assert site.app.test_client().get("/count/2").status_code == 401
+    client, session_id = site.log_in()
+    answer = client.get("/count/2")
+    assert [one.purpose for one in sessions_of(site.app).connections("ana")] == ["counting"]
+    assert answer.data == b"data: 0\n\ndata: 1\n\n"
+    answer.close()
+    assert site.session(session_id).stream_count == 0
+
+
+def polling(site: Site, client: FlaskClient, url: str = "/poll") -> Future[Any]:
+    """A long poll in a thread of its own, once it is under way: its answer, to wait for."""
+    answer: Future[Any] = Future()
+    threading.Thread(target=lambda: answer.set_result(client.get(url)), daemon=True).start()
+    wait_until(lambda: site.waiting.acquire(blocking=False) or answer.done(), 20, "it waits")
+    return answer
+
+
+def test_a_long_poll_is_woken_by_news_or_by_the_end_of_its_session(site: Site) -> None:
+    assert site.app.test_client().get("/poll").status_code == 401
+    client, session_id = site.log_in()
+    answer = polling(site, client)
+    site.items.put("news")
+    assert answer.result(20).json == "news"
+    assert site.session(session_id).stream_count == 0, "it is given back"
+    answer = polling(site, client)
+    (one,) = sessions_of(site.app).connections("ana")
+    assert (one.session_id, one.purpose) == (session_id, "poll")
+    sessions_of(site.app).end(session_id, reason="user")
+    assert answer.result(20).json == "user"
+    wait_until(lambda: sessions_of(site.app).stats().resources["owed"] == 0, 20, "it is acknowledged")
+
+
+@pytest.mark.parametrize("url", ["/events?linger=60", "/poll?linger=60"])
+def test_a_client_that_comes_right_back_finds_its_place(make: Make, url: str) -> None:
+    site = Site(make(SESSIONSWEEP_MAX_STREAMS_PER_SESSION=1))
+    client, session_id = site.log_in()
+
+    def visit() -> str:
+        """Comes, and leaves at once; the place that it had."""
+        answer = polling(site, client, url) if "poll" in url else site.events(client, url)[0]
+        (one,) = sessions_of(site.app).connections("ana")
+        site.items.put(StopIteration if "events" in url else "over")
+        (answer.result(20) if "poll" in url else answer).close()
+        return one.id
+
+    place = visit()
+    refused = client.get("/count/2")
+    assert (refused.status_code, (refused.json or {})["limit"]) == (429, "MAX_STREAMS_PER_SESSION"), "it is kept"
+    assert visit() == place
+    sessions_of(site.app).end(session_id)
+    wait_until(lambda: sessions_of(site.app).stats().resources["owed"] == 0, 20, "and ends with its session")
 
 
 def test_a_real_server_closes_it_from_another_node_and_notices_who_left(make: Make) -> None:

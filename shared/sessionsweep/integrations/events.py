@@ -11,6 +11,7 @@ MIMETYPE = "text/event-stream"
 HEADERS = {"Cache-Control": "private, no-store", "X-Accel-Buffering": "no"}
 #: A line that clients ignore: it finds out who has left, and keeps proxies from closing.
 KEEP_ALIVE = b": keep-alive\n\n"
+SILENCE = 15.0  # s between two of them
 FIELDS = ("event", "id", "retry", "data")
 
 

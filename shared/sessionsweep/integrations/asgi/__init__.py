@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sessionsweep.integrations.asgi.endpoints import session_stream
 from sessionsweep.integrations.asgi.middleware import SessionSweepMiddleware
 from sessionsweep.integrations.asgi.request import RequestSession, current_session
 from sessionsweep.integrations.others import OtherSession
@@ -22,6 +23,7 @@ __all__ = [
     "SessionSweepMiddleware",
     "current_session",
     "no_activity",
+    "session_stream",
 ]
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from sessionsweep.errors import StoreError
+from sessionsweep.integrations.aio_event_streams import AsyncEventStream
 from sessionsweep.integrations.asgi.data import SessionData
-from sessionsweep.integrations.asgi.streams import CLOSED, EventStream, WebSocketLike, closed_with_its_session
+from sessionsweep.integrations.asgi.streams import CLOSED, WebSocketLike, closed_with_its_session
 from sessionsweep.integrations.asgi.types import Scope
+from sessionsweep.integrations.events import SILENCE
 from sessionsweep.integrations.others import OtherSession
 from sessionsweep.integrations.request import RequestView
 from sessionsweep.model.session import Client
@@ -41,7 +43,7 @@ class RequestSession(RequestView[AsyncSession]):
         self._making = asyncio.Lock()
         self._sealed = False
         self._was_used = False
-        self._events: list[EventStream] = []
+        self._events: list[AsyncEventStream] = []
         #: For the response: a new token for it, or whether to remove the old one.
         self.new_token: str | None = None
         self.removed = False
@@ -228,15 +230,20 @@ class RequestSession(RequestView[AsyncSession]):
         """
         return closed_with_its_session(websocket, self.existing().stream(purpose, linger=linger), code)
 
-    def events(self, source: AsyncIterable[Any], purpose: str = "events", *, linger: float = 0.0) -> EventStream:
-        """Server-sent events for a streaming response: what `source` yields, comments while it is silent (they are no
-        activity), and `event: session-ended` when the session ends on any node. It is registered before the response
-        starts, so that a limit is still a 429.
+    def events(
+        self, source: AsyncIterable[Any], purpose: str = "events", *, keep_alive: float = SILENCE, linger: float = 0.0
+    ) -> AsyncEventStream:
+        """Server-sent events for a streaming response: what `source` yields, for as long as the session lives.
+
+        Text is an event's data, a mapping its fields (`event`, `id`, `retry`, `data`), bytes go out as they are,
+        None is skipped. While it is silent a comment goes out every `keep_alive` seconds; it is no activity. When the
+        session ends on any node, the last event is `session-ended` with the reason. The stream is registered before
+        the response starts, so that a limit is still a 429. `linger`: see `Session.stream`.
 
         Raises:
             InvalidTokenError: there is no session.
         """
-        stream = EventStream(source, self.existing().stream(purpose, linger=linger))
+        stream = AsyncEventStream(source, self.existing().stream(purpose, linger=linger), keep_alive)
         self._events.append(stream)
         return stream
 

@@ -6,7 +6,8 @@ Opening counts as activity, once a request. Reading never makes a session.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -16,8 +17,8 @@ from flask import Flask, Request, Response
 from sessionsweep.errors import ClientMismatchError, InvalidTokenError
 from sessionsweep.integrations import events
 from sessionsweep.integrations.client import request_client
+from sessionsweep.integrations.event_streams import EventStream
 from sessionsweep.integrations.flask.configured import Lifetimes
-from sessionsweep.integrations.flask.streams import EventStream
 from sessionsweep.integrations.flask.values import PERMANENT, StoredSession, Tags, is_same
 from sessionsweep.integrations.migration import is_old
 from sessionsweep.integrations.others import OtherSession
@@ -25,6 +26,7 @@ from sessionsweep.integrations.paths import is_no_activity
 from sessionsweep.integrations.request import RequestView
 from sessionsweep.model.session import Client
 from sessionsweep.model.states import EndReason
+from sessionsweep.sessions.streams import Stream
 from sessionsweep.sessions.sync import Session, SessionFile, Sessions
 from sessionsweep.sessions.view import Resource
 
@@ -146,8 +148,16 @@ class RequestSession(RequestView[Session]):
         """Keeps a file from being destroyed while the block reads it."""
         return self._owner(resource_id).pin(resource_id, max)
 
+    # streams
+
+    def stream(
+        self, purpose: str = "", *, close: Callable[[str], Future[None] | None], linger: float = 0.0
+    ) -> AbstractContextManager[Stream]:
+        """A long poll, or any connection: see `Session.stream`. Raises InvalidTokenError without a session."""
+        return self.existing().stream(purpose, close=close, linger=linger)
+
     def events(
-        self, source: Iterable[Any], purpose: str = "events", *, keep_alive: float = 15.0, linger: float = 0.0
+        self, source: Iterable[Any], purpose: str = "events", *, keep_alive: float = events.SILENCE, linger: float = 0.0
     ) -> Response:
         """A response of server-sent events: what `source` yields, for as long as the session lives.
 
