@@ -10,9 +10,7 @@ from sessionsweep.cli.connecting import Deployment, deployment
 from sessionsweep.cli.options import Json, Yes, confirm
 from sessionsweep.cli.output import count, note, print_json, print_listing, say
 from sessionsweep.errors import SessionSweepError
-from sessionsweep.operator import causes, dead_letters, naming
-from sessionsweep.operator.naming import Names
-from sessionsweep.sessions.view import Resource, moment
+from sessionsweep.operator import causes, dead_letters, fields, naming
 from sessionsweep.store.operations import DeadLetter
 from sessionsweep.units import format_size
 
@@ -28,7 +26,7 @@ def list_(as_json: Json = False) -> None:
         letters = here.run(dead_letters.listed(here.core))
         names = here.run(naming.names(here.core))
     if as_json:
-        print_json([_row(letter, names) for letter in letters])
+        print_json([fields.of_dead_letter(letter, names) for letter in letters])
         return
     rows = []
     for letter in letters:
@@ -75,24 +73,3 @@ def _report(done: int, one: str, many: str, resource_id: str | None) -> None:
     if resource_id is not None and not done:
         raise SessionSweepError(f"{resource_id} was no dead letter any more; nothing was done.")
     say(f"{count(done, 'resource')} {one if done == 1 else many}.")
-
-
-def _row(letter: DeadLetter, names: Names) -> dict[str, object]:
-    r = letter.record
-    seen = Resource.of(r)
-    return {
-        "session_id": letter.session_id,
-        "resource_id": r.resource_id,
-        "kind": seen.kind,
-        "purpose": r.purpose,
-        "location": r.location,
-        "volume_id": naming.volume_id_of(r.location) or None,
-        "volume": names.names.get(r.location) or None,
-        "path": names.path(letter.session_id, r) or None,
-        "size": r.size,
-        "tries": r.tries,
-        "error": r.error,
-        "meaning": causes.meaning(r.error),
-        "created_at": seen.created_at,
-        "dead_since": moment(r.until),
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from sessionsweep.cli.connecting import deployment
 from sessionsweep.cli.options import Json
 from sessionsweep.cli.output import brief, print_json, print_pairs, say
 from sessionsweep.model.holds import Hold
-from sessionsweep.operator import holds, nodes
+from sessionsweep.operator import fields, holds, nodes
 from sessionsweep.operator.advice import advice
 
 app = typer.Typer(no_args_is_help=True, help="What stops destruction, because the state can't be trusted.")
@@ -24,20 +23,7 @@ def list_(as_json: Json = False) -> None:
         standing, now = here.run(holds.listed())
         seen = {node.name: node for node in here.run(nodes.listed(here.core))}
     if as_json:
-        print_json(
-            [
-                {
-                    "scope": hold.scope,
-                    "reason": hold.reason,
-                    "text": hold.text,
-                    **asdict(advice(hold)),
-                    "node": hold.node,
-                    "age_seconds": (now - hold.since) / 1000,
-                    "ends_in_seconds": (hold.until - now) / 1000 if hold.until else None,
-                }
-                for hold in standing
-            ]
-        )
+        print_json([fields.of_hold(hold, now) for hold in standing])
         return
     for number, hold in enumerate(standing):
         if number:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,10 +11,10 @@ from sessionsweep.cli.options import Json, session_id
 from sessionsweep.cli.output import brief, count, note, print_json, print_listing, print_pairs, print_table, say
 from sessionsweep.errors import SessionSweepError
 from sessionsweep.model.resource import ResourceRecord
-from sessionsweep.model.states import EndReason, ResourceState
-from sessionsweep.operator import causes, naming
+from sessionsweep.model.states import EndReason
+from sessionsweep.operator import causes, fields, naming
 from sessionsweep.operator.naming import Names
-from sessionsweep.operator.queries import Life, SessionCase, show
+from sessionsweep.operator.queries import SessionCase, show
 from sessionsweep.sessions import lifecycle
 from sessionsweep.sessions.sync import Session
 from sessionsweep.sessions.view import Resource, SessionView, moment
@@ -35,7 +35,7 @@ def list_(
     with deployment() as here:
         found, following = _pages(here, user, cursor, limit)
     if as_json:
-        print_json({"sessions": [fields(session) for session in found], "next_cursor": following})
+        print_json({"sessions": [fields.of_session(session) for session in found], "next_cursor": following})
         return
     rows = [
         (
@@ -68,25 +68,6 @@ def _pages(here: Deployment, user: str | None, cursor: str | None, limit: int) -
             return list(found.values()), cursor
 
 
-def fields(session: SessionView) -> dict[str, Any]:
-    """A live session as JSON, in the words of the admin side."""
-    return {
-        "session_id": session.id,
-        "user_id": session.user,
-        "ip_address": session.ip,
-        "user_agent": session.user_agent,
-        "created_at": session.created_at,
-        "last_activity": session.last_activity,
-        "duration_seconds": (session.read_at - session.created_at).total_seconds(),
-        "idle_seconds": (session.read_at - session.last_activity).total_seconds(),
-        "expires_in_seconds": session.expires_in,
-        "request_count": session.request_count,
-        "resource_count": session.resource_count,
-        "stream_count": session.stream_count,
-        "total_bytes_used": session.bytes_used,
-    }
-
-
 @app.command("show")
 def show_(the_id: Id, as_json: Json = False) -> None:
     """Show one session, live or ended, and what it owns or still owes. Its data isn't shown."""
@@ -98,7 +79,7 @@ def show_(the_id: Id, as_json: Json = False) -> None:
             f"There is no session {the_id}: it never was, ended owning nothing, or its receipt's time is over."
         )
     if as_json:
-        print_json(_case(case, names))
+        print_json(fields.of_case(case, names))
         return
     print_pairs(_pairs(case))
     if case.resources:
@@ -114,48 +95,7 @@ def _resource(r: ResourceRecord, case: SessionCase, names: Names) -> tuple[tuple
     below = [f"{names.label(r.location)}: {path}" if path else names.label(r.location)]
     if r.error:
         below.append(causes.explained(r.error))
-    return (r.resource_id, _state(r, case), Resource.of(r).kind, format_size(r.size), r.tries or "-"), below
-
-
-def _state(r: ResourceRecord, case: SessionCase) -> str:
-    """A record of an ended session counts as owed whatever its letter."""
-    owed = case.life is Life.ENDED and r.state is not ResourceState.DEAD
-    return (ResourceState.OWED if owed else r.state).name.lower()
-
-
-def _case(case: SessionCase, names: Names) -> dict[str, Any]:
-    resources = [
-        {
-            "resource_id": r.resource_id,
-            "state": _state(r, case),
-            "kind": Resource.of(r).kind,
-            "purpose": r.purpose,
-            "size": r.size,
-            "location": r.location,
-            "volume": names.names.get(r.location) or None,
-            "path": names.path(case.session_id, r) or None,
-            "created_at": moment(r.created),
-            "last_used": moment(r.used),
-            "tries": r.tries,
-            "error": r.error,
-        }
-        for r in case.resources
-    ]
-    shown: dict[str, Any] = {"session_id": case.session_id, "state": case.life}
-    if case.record is not None:
-        shown.update(fields(SessionView(case.record, case.now)))
-    elif case.tombstone is not None:
-        t = case.tombstone
-        shown.update(
-            user_id=t.user,
-            reason=t.reason,
-            created_at=moment(t.created),
-            ended_at=moment(t.ended),
-            owed=t.owed,
-            deleted=t.deleted,
-            bytes_deleted=t.bytes_deleted,
-        )
-    return {**shown, "resources": resources}
+    return (r.resource_id, fields.state_of(r, case), Resource.of(r).kind, format_size(r.size), r.tries or "-"), below
 
 
 def _pairs(case: SessionCase) -> list[tuple[str, object]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 import click
@@ -18,9 +19,10 @@ from sessionsweep.engine.sweep import Sweep
 from sessionsweep.engine.trust import Trust
 from sessionsweep.errors import SessionSweepError
 from sessionsweep.integrations.flask.interface import binding
+from sessionsweep.operator import fields
 from sessionsweep.operator.queries import overview
 from sessionsweep.operator.wording import brief, count
-from sessionsweep.sessions.sync import Session, Sessions
+from sessionsweep.sessions.sync import Sessions
 from sessionsweep.store.flow import run
 from sessionsweep.units import format_size
 
@@ -39,9 +41,9 @@ def list_(user: str | None, as_json: bool) -> None:
     while first or cursor is not None:
         first = False
         page, cursor = sessions.list(user, cursor, PAGE)
-        found.extend(_fields(session) for session in page)
+        found.extend(fields.of_session(session) for session in page)
     if as_json:
-        return click.echo(json.dumps({"sessions": found}, indent=2))
+        return click.echo(json.dumps({"sessions": found}, indent=2, default=datetime.isoformat))
     for row in found:
         user_id, address = _printable(row["user_id"] or "-"), row["ip_address"] or "-"
         idle, size = brief(row["idle_seconds"]), format_size(row["total_bytes_used"])
@@ -112,23 +114,6 @@ def _sessions() -> Sessions:
     except SessionSweepError as error:
         raise click.ClickException(str(error)) from None
     return sessions
-
-
-def _fields(session: Session) -> dict[str, Any]:
-    """A live session as JSON, in the words of the admin side."""
-    return {
-        "session_id": session.id,
-        "user_id": session.user,
-        "ip_address": session.ip,
-        "user_agent": session.user_agent,
-        "created_at": session.created_at.isoformat(),
-        "last_activity": session.last_activity.isoformat(),
-        "duration_seconds": (session.read_at - session.created_at).total_seconds(),
-        "idle_seconds": (session.read_at - session.last_activity).total_seconds(),
-        "request_count": session.request_count,
-        "resource_count": session.resource_count,
-        "total_bytes_used": session.bytes_used,
-    }
 
 
 def _worded(counts: Mapping[str, Any]) -> str:

@@ -1,0 +1,116 @@
+"""What operators are shown, as fields of JSON: one form for the command line's `--json` and the admin side.
+
+Times are aware datetimes in UTC, durations seconds, sizes bytes. No field holds a token or a session's data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from sessionsweep.model.holds import Hold
+from sessionsweep.model.resource import ResourceRecord
+from sessionsweep.model.states import ResourceState
+from sessionsweep.operator import causes, naming
+from sessionsweep.operator.advice import advice
+from sessionsweep.operator.naming import Names
+from sessionsweep.operator.queries import Life, SessionCase
+from sessionsweep.sessions.view import Resource, SessionView, moment
+from sessionsweep.store.operations import DeadLetter
+
+
+def of_session(session: SessionView) -> dict[str, Any]:
+    """A live session."""
+    return {
+        "session_id": session.id,
+        "user_id": session.user,
+        "ip_address": session.ip,
+        "user_agent": session.user_agent,
+        "created_at": session.created_at,
+        "last_activity": session.last_activity,
+        "duration_seconds": (session.read_at - session.created_at).total_seconds(),
+        "idle_seconds": (session.read_at - session.last_activity).total_seconds(),
+        "expires_in_seconds": session.expires_in,
+        "request_count": session.request_count,
+        "resource_count": session.resource_count,
+        "stream_count": session.stream_count,
+        "total_bytes_used": session.bytes_used,
+    }
+
+
+def of_case(case: SessionCase, names: Names) -> dict[str, Any]:
+    """A session in whatever state, with all that it owns or owes; an ended one by its receipt."""
+    shown: dict[str, Any] = {"session_id": case.session_id, "state": case.life}
+    if case.record is not None:
+        shown.update(of_session(SessionView(case.record, case.now)))
+    elif case.tombstone is not None:
+        t = case.tombstone
+        shown.update(
+            user_id=t.user,
+            reason=t.reason,
+            created_at=moment(t.created),
+            ended_at=moment(t.ended),
+            owed=t.owed,
+            deleted=t.deleted,
+            bytes_deleted=t.bytes_deleted,
+        )
+    return {**shown, "resources": [of_resource(r, case, names) for r in case.resources]}
+
+
+def of_resource(record: ResourceRecord, case: SessionCase, names: Names) -> dict[str, Any]:
+    """One resource of a session. `path`: where its bytes lie, where this node knows it."""
+    return {
+        "resource_id": record.resource_id,
+        "state": state_of(record, case),
+        **_what_and_where(case.session_id, record, names),
+        "created_at": moment(record.created),
+        "last_used": moment(record.used),
+        "tries": record.tries,
+        "error": record.error,
+    }
+
+
+def state_of(record: ResourceRecord, case: SessionCase) -> str:
+    """A resource's state in a word. What an ended session has counts as owed whatever its letter."""
+    owed = case.life is Life.ENDED and record.state is not ResourceState.DEAD
+    return (ResourceState.OWED if owed else record.state).name.lower()
+
+
+def of_dead_letter(letter: DeadLetter, names: Names) -> dict[str, Any]:
+    """A resource that failed too often, and what its error means."""
+    record = letter.record
+    return {
+        "session_id": letter.session_id,
+        "resource_id": record.resource_id,
+        "volume_id": naming.volume_id_of(record.location) or None,
+        **_what_and_where(letter.session_id, record, names),
+        "tries": record.tries,
+        "error": record.error,
+        "meaning": causes.meaning(record.error),
+        "created_at": moment(record.created),
+        "dead_since": moment(record.until),
+    }
+
+
+def of_hold(hold: Hold, now: int) -> dict[str, Any]:
+    """A hold with what it stops and what to do; `now` is the store's time in ms."""
+    return {
+        "scope": hold.scope,
+        "reason": hold.reason,
+        "text": hold.text,
+        **asdict(advice(hold)),
+        "node": hold.node,
+        "age_seconds": (now - hold.since) / 1000,
+        "ends_in_seconds": (hold.until - now) / 1000 if hold.until else None,
+    }
+
+
+def _what_and_where(session_id: str, record: ResourceRecord, names: Names) -> dict[str, Any]:
+    return {
+        "kind": Resource.of(record).kind,
+        "purpose": record.purpose,
+        "size": record.size,
+        "location": record.location,
+        "volume": names.names.get(record.location) or None,
+        "path": names.path(session_id, record) or None,
+    }
