@@ -111,6 +111,19 @@ def open_regular(parent: int, name: str, device: int | None, flags: int = os.O_R
     return descriptor, opened
 
 
+def require_names(parent: int, name: str, known: os.stat_result, count: int, otherwise: str) -> None:
+    """That a name still is that file's, and that it has `count` names in all. One look tells both: a count alone, from an
+    open descriptor, may be what it should be because the name looked at was just taken away, and then the file is
+    somebody else's.
+
+    Raises:
+        VolumeError: `otherwise`.
+    """
+    named = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    if not same_file(named, known) or named.st_nlink != count:
+        raise VolumeError(otherwise)
+
+
 def open_folder(parent: int, name: str, device: int) -> int:
     """Open the folder `name` (or `name/name`) below `parent`: real folders of `device`, none of them a mount
     point.

@@ -15,7 +15,7 @@ from typing import Any
 
 from sessionsweep.errors import ResourceNotFoundError, ResourceTooLargeError, VolumeError, VolumeIOError
 from sessionsweep.volumes import inherited, layout
-from sessionsweep.volumes.descriptors import NotOursError, errno_name, fcntl, open_regular, same_file
+from sessionsweep.volumes.descriptors import NotOursError, errno_name, fcntl, open_regular, require_names, same_file
 from sessionsweep.volumes.tree import remove_if_empty
 
 CHUNK = 1 << 20  # bytes; what copying holds in memory
@@ -221,13 +221,13 @@ class NewFile(io.BufferedIOBase):
             raise VolumeError(f"{self.path} is no longer the file that was being written: {error}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # One look tells both that the name is the file's, and that it has no other: its count of names alone may
-            # be 1 because ours was just taken from it, and then it is somebody else's.
-            named = os.stat(self._id, dir_fd=self._folder, follow_symlinks=False)
-            if not same_file(named, found) or named.st_nlink != 1:
-                raise VolumeError(
-                    f"{self.path} was replaced by a file that has other names, too: it isn't the session's."
-                )
+            require_names(
+                self._folder,
+                self._id,
+                found,
+                1,
+                f"{self.path} was replaced by a file that has other names, too: it isn't the session's.",
+            )
             if stat.S_IMODE(found.st_mode) != layout.FILE_MODE:
                 os.fchmod(descriptor, layout.FILE_MODE)
         except BaseException:

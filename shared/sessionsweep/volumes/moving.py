@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sessionsweep.errors import ResourceNotFoundError, ResourceTooLargeError, VolumeError, VolumeIOError
 from sessionsweep.volumes import layout
-from sessionsweep.volumes.descriptors import NotOursError, errno_name, fcntl, open_regular, same_file
+from sessionsweep.volumes.descriptors import NotOursError, errno_name, fcntl, open_regular, require_names, same_file
 from sessionsweep.volumes.files import CHUNK, create_locked
 from sessionsweep.volumes.tree import Tree, remove_if_empty
 
@@ -46,10 +46,9 @@ def adopt(tree: Tree, folder: int, resource_id: str, source: Path, limit: int | 
                 size = _copy_in(descriptor, folder, resource_id, limit, source)
             else:
                 try:
-                    # The count above may be old by now. In one look: the source's own name and ours, and no other.
-                    named = os.stat(resource_id, dir_fd=folder, follow_symlinks=False)
-                    if not same_file(named, found) or named.st_nlink != 2:
-                        raise VolumeError(f"{source} can't be adopted: it got another name meanwhile; try again.")
+                    # The source's own name and ours, and no other: the count above may be old by now.
+                    again = f"{source} can't be adopted: it got another name meanwhile; try again."
+                    require_names(folder, resource_id, found, 2, again)
                     size = os.fstat(descriptor).st_size
                     _check_size(size, limit, source)
                     os.fchmod(descriptor, layout.FILE_MODE)
