@@ -112,9 +112,10 @@ def open_regular(parent: int, name: str, device: int | None, flags: int = os.O_R
 
 
 def require_names(parent: int, name: str, known: os.stat_result, count: int, otherwise: str) -> None:
-    """That a name still is that file's, and that it has `count` names in all. One look tells both: a count alone, from an
-    open descriptor, may be what it should be because the name looked at was just taken away, and then the file is
-    somebody else's.
+    """That a name still is that file's, and that it has `count` names in all. One look tells both.
+
+    A count alone, from an open descriptor, may be right because the name looked at was just taken away, and then the
+    file is somebody else's.
 
     Raises:
         VolumeError: `otherwise`.
