@@ -11,7 +11,6 @@ from sessionsweep.model.resource import ResourceRecord
 from sessionsweep.model.session import SessionRecord, Tombstone
 from sessionsweep.operator import holds
 from sessionsweep.sessions.books import stats
-from sessionsweep.sessions.lifecycle import is_due
 from sessionsweep.sessions.view import Stats
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask
@@ -68,7 +67,7 @@ def show(session_id: str) -> Flow[SessionCase | None]:
         return None
     life = Life.ENDED
     if record is not None:
-        life = Life.DUE if is_due(record, peeked.now) else Life.LIVE
+        life = Life.DUE if record.is_due(peeked.now) else Life.LIVE
     return SessionCase(session_id, life, peeked.now, record, tombstone, resources)
 
 

@@ -18,7 +18,7 @@ from sessionsweep.deployment import Core
 from sessionsweep.errors import InvalidTokenError
 from sessionsweep.model.session import Client, SessionRecord
 from sessionsweep.model.states import EndReason
-from sessionsweep.sessions import books, files, lifecycle
+from sessionsweep.sessions import books, files, lifecycle, listing
 from sessionsweep.sessions.aio_streams import AsyncStream
 from sessionsweep.sessions.connect import environment_settings, leave, make_async_store
 from sessionsweep.sessions.connections import connections as live_connections
@@ -94,7 +94,7 @@ class AsyncSessions:
         self, user: str | None = None, cursor: str | None = None, limit: int = 100
     ) -> tuple[list[AsyncSession], str | None]:
         """See Sessions.list."""
-        found, following = await self._run(lifecycle.listing(self.core, user, cursor, limit))
+        found, following = await self._run(listing.live(self.core, user, cursor, limit))
         return [AsyncSession(self, record, now) for record, now in found], following
 
     async def connections(self, user: str) -> builtins.list[Connection]:

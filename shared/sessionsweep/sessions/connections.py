@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sessionsweep.deployment import Core
 from sessionsweep.model.resource import KINDS
-from sessionsweep.sessions import files, lifecycle
+from sessionsweep.sessions import files, listing
 from sessionsweep.sessions.view import Connection, moment
 from sessionsweep.store.flow import Flow
 
@@ -16,7 +16,7 @@ def connections(core: Core, user: str) -> Flow[list[Connection]]:
     found: list[Connection] = []
     cursor: str | None = None
     while True:
-        sessions, cursor = yield from lifecycle.listing(core, user, cursor, PAGE)
+        sessions, cursor = yield from listing.live(core, user, cursor, PAGE)
         for record, _ in sessions:
             if not record.stream_count:
                 continue

@@ -1,4 +1,4 @@
-"""Flows over a session's life: create, open, log in, rotate, extend, save, keep alive, end, find and list."""
+"""Flows over a session's life: create, open, log in, rotate, extend, save, keep alive, end and find."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from sessionsweep.deployment import Core, ms, partitions
+from sessionsweep.deployment import Core, ms
 from sessionsweep.errors import (
     ClientMismatchError,
     InvalidTokenError,
@@ -287,77 +287,6 @@ def let_go(core: Core, session_id: str, token: str) -> Flow[None]:
         yield op.Undefer(session_id, token, core.width)
     except StoreError as error:
         log.warning("session %s: what a job deferred stays deferred until it lapses: %s", session_id, error)
-
-
-def listing(core: Core, user: str | None, cursor: str | None, limit: int) -> Flow[tuple[list[Found], str | None]]:
-    """A page of live sessions and the cursor of the next one (None: the end). A page may be short.
-
-    A cursor says by what stood there where a page ended, not by how many came before: those may leave.
-    """
-    if limit < 1:
-        raise ValueError(f"limit={limit} must be at least 1: an empty page leads nowhere")
-    ids, following = yield from (_filed(core, cursor, limit) if user is None else _bound_to(user, cursor, limit))
-    found = []
-    for session_id in dict.fromkeys(ids):
-        try:
-            peeked = yield from ask(op.PeekSession(session_id))
-        except RecordUnreadableError as error:
-            log.warning("left out of a listing: %s", error)
-            continue
-        record = peeked.record
-        if record is not None and not record.is_due(peeked.now) and (user is None or record.user == user):
-            found.append((record, peeked.now))
-    return found, following
-
-
-def _bound_to(user: str, cursor: str | None, limit: int) -> Flow[tuple[list[str], str | None]]:
-    """Ids in a user's book and the next page's cursor, `<at>.<session id>`."""
-    since, dot, after = (cursor or "0.").partition(".")
-    if not dot:
-        raise _no_cursor(cursor)
-    page = yield from ask(op.BookPage(user, _number(since, cursor), _id_or_none(after, cursor), limit))
-    ids = [place.session_id for place in page if is_session_id(place.session_id)]
-    if len(page) < limit:
-        return ids, None
-    last = page[-1]
-    return ids, f"{last.at}.{last.session_id}" if last.session_id in ids else f"{last.at + 1}."
-
-
-def _filed(core: Core, cursor: str | None, limit: int) -> Flow[tuple[list[str], str | None]]:
-    """Ids in the wheel and the next page's cursor, `<partition>.<slot>.<offset>.<session id>`."""
-    parts = (cursor or "0.0.0.").split(".")
-    if len(parts) != 4:
-        raise _no_cursor(cursor)
-    partition, slot, offset = (_number(part, cursor) for part in parts[:3])
-    after = _id_or_none(parts[3], cursor)
-    ids, slot, offset = yield from ask(op.ListWheel(partition_name(partition), slot, offset, limit, after))
-    if slot == 0:
-        partition, offset = partition + 1, 0
-    # partitions that an earlier, larger setting used hold sessions too
-    if partition >= len((yield from partitions(core))):
-        return list(ids), None
-    return list(ids), f"{partition}.{slot}.{offset}.{ids[-1] if offset else ''}"
-
-
-def is_due(record: SessionRecord, now: int) -> bool:
-    """Dead to every request, whether or not a sweep has run."""
-    return record.is_due(now)
-
-
-def _number(part: str, cursor: str | None) -> int:
-    if not (part.isascii() and part.isdecimal() and len(part) < 17):
-        raise _no_cursor(cursor)
-    return int(part)
-
-
-def _id_or_none(part: str, cursor: str | None) -> str:
-    if part and not is_session_id(part):
-        raise _no_cursor(cursor)
-    return part
-
-
-def _no_cursor(cursor: str | None) -> ValueError:
-    return ValueError(f"cursor {cursor!r} is not one that this listing returned")
 
 
 def _check_id(session_id: str) -> None:

@@ -16,7 +16,7 @@ from sessionsweep.deployment import Core
 from sessionsweep.errors import InvalidTokenError, StoreError
 from sessionsweep.model.session import Client, SessionRecord
 from sessionsweep.model.states import EndReason
-from sessionsweep.sessions import books, files, lifecycle
+from sessionsweep.sessions import books, files, lifecycle, listing
 from sessionsweep.sessions.connect import environment_settings, leave, make_store
 from sessionsweep.sessions.connections import connections as live_connections
 from sessionsweep.sessions.streams import Stream, Streams
@@ -95,7 +95,7 @@ class Sessions:
         self, user: str | None = None, cursor: str | None = None, limit: int = 100
     ) -> tuple[list[Session], str | None]:
         """A page of live sessions in due order (or a user's), and the next page's cursor (None: the end)."""
-        found, following = self._run(lifecycle.listing(self.core, user, cursor, limit))
+        found, following = self._run(listing.live(self.core, user, cursor, limit))
         return [Session(self, record, now) for record, now in found], following
 
     def connections(self, user: str) -> builtins.list[Connection]:
