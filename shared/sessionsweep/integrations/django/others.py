@@ -6,7 +6,8 @@ from sessionsweep.deployment import Core
 from sessionsweep.errors import InvalidTokenError
 from sessionsweep.integrations.others import OtherSession
 from sessionsweep.model.states import EndReason
-from sessionsweep.sessions import lifecycle, listing
+from sessionsweep.sessions import lifecycle
+from sessionsweep.sessions import listing as pages
 from sessionsweep.sessions.view import SessionView
 from sessionsweep.store.flow import Flow
 
@@ -18,7 +19,7 @@ def listing(core: Core, user: str | None, own: str | None) -> Flow[list[OtherSes
     found: list[OtherSession] = []
     cursor: str | None = None
     while user is not None:
-        page, cursor = yield from listing.live(core, user, cursor, PAGE)
+        page, cursor = yield from pages.live(core, user, cursor, PAGE)
         found.extend(OtherSession.of(SessionView(*one)) for one in page if one[0].session_id != own)
         if cursor is None:
             break
