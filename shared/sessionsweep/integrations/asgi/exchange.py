@@ -107,6 +107,8 @@ class Handshake:
         """The `send` that the app sees."""
         if message["type"] == "websocket.accept":
             self._accepted = True
+        elif message["type"] == "websocket.close" and self._closed:
+            return  # Litestar and Quart close for the error with which the block of an ended session was left
         elif message["type"] in ("websocket.close", "websocket.http.response.start"):
             self._closed = True
         await self._send(message)
