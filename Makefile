@@ -1,13 +1,19 @@
 # `make` lists what there is to make. PYTHON=… chooses the interpreter that .venv is made with.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench faults format docs clean
+.PHONY: help up test check bench faults scale format docs clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 # what the variables of `make up` mean to `sessionsweep up`
 UP = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(PORT_BASE),--port-base "$(PORT_BASE)") $(ARGS)
 FAULT_SCHEDULES ?= 1000
+# The sizes of `make scale`, as docs/security.md names them: 10,000 requests of 100 clients on two nodes for each framework,
+# 200 WebSockets, 100,000 cancelled calls (5,000 requests over HTTP that their clients leave).
+SCALE = ASGI_CLIENTS=100 ASGI_ROUNDS=100 FLASK_CLIENTS=100 FLASK_ROUNDS=100 DJANGO_CLIENTS=100 DJANGO_ROUNDS=100 \
+	ASGI_SOCKETS=200 LINK_CANCELLED=100000 ASGI_LEAVING=5000
+SCALED = tests/integrations/test_asgi_servers.py tests/integrations/test_asgi_streams.py tests/integrations/test_flask_nodes.py \
+	tests/integrations/test_django_project.py tests/store/test_store_link.py
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +41,9 @@ bench: .venv/.stamp ## measure (ARGS=P1 …)
 
 faults: .venv/.stamp ## the long fault-injection run (FAULT_SCHEDULES=1000)
 	FAULT_SCHEDULES=$(FAULT_SCHEDULES) $(BIN)/python -m pytest -m faults --timeout 0 $(ARGS) tests/faults
+
+scale: .venv/.stamp ## many clients, sockets and cancelled calls: the same tests at the sizes of docs/security.md
+	$(SCALE) $(BIN)/python -m pytest --timeout 0 --durations 0 $(ARGS) $(SCALED)
 
 format: .venv/.stamp ## format the code
 	$(BIN)/ruff check --fix .

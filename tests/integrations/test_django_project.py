@@ -278,6 +278,10 @@ def test_call_command(redis_url: str, namespace: str, capsys: pytest.CaptureFixt
 # server processes
 
 
+CLIENTS = int(os.environ.get("DJANGO_CLIENTS", "10"))
+ROUNDS = int(os.environ.get("DJANGO_ROUNDS", "20"))  # requests of each; `make scale` runs 100 of 100
+
+
 def test_two_processes_alternating(project: Path, redis_url: str, namespace: str) -> None:
     """One under WSGI, one under ASGI: they share nothing but the store."""
     ports = free_port(), free_port()
@@ -297,9 +301,9 @@ def test_two_processes_alternating(project: Path, redis_url: str, namespace: str
         for name, argv, base in zip(("wsgi", "asgi"), (gunicorn, uvicorn), at, strict=True)
     ]
     with local_processes(*both):
-        clients = [httpx.Client(timeout=30) for _ in range(10)]
+        clients = [httpx.Client(timeout=30) for _ in range(CLIENTS)]
         seen: dict[int, str] = {}
-        for turn in range(20):
+        for turn in range(ROUNDS):
             for number, client in enumerate(clients):
                 answer = client.get(f"{at[(turn + number) % 2]}/count").json()
                 assert answer["count"] == turn + 1
