@@ -59,6 +59,7 @@ def test_what_a_moving_slot_refuses_has_changed_nothing(client: redis.Redis, sto
     due = new_session_id("00")
     for session_id in (due, live, intended):
         store.execute(op.CreateSession(session_id, b"m" * 16, 900_000, 0, 1))
+    store.execute(op.CreateSession(new_session_id("00"), b"m" * 16, 1, 0, 600_000))  # where the save would file another
     for session_id, resource_id, is_live in ((live, written, True), (live, dead, True), (intended, intent, False)):
         register = op.Register(session_id, resource_id, "f", LOCATION, 10, live=is_live)
         assert store.execute(register).status == "ok"
@@ -75,7 +76,7 @@ def test_what_a_moving_slot_refuses_has_changed_nothing(client: redis.Redis, sto
         "commit": op.Commit(intended, intent, 5),
         "retry": op.RetryDead(live, dead),
         "drop": op.DropDead(live, dead),
-        "save": op.SaveData(live, {"a": b"1"}, renew=True, idle=1, width=1),
+        "save": op.SaveData(live, {"a": b"1"}, renew=True, idle=1, width=600_000),
     }
     slot = client.execute_command("CLUSTER", "KEYSLOT", "ss:{00}:w")
     client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", OTHER)
@@ -85,6 +86,11 @@ def test_what_a_moving_slot_refuses_has_changed_nothing(client: redis.Redis, sto
         with pytest.raises(StoreUnavailableError):
             store.execute(step)
         assert contents(client) == before, name
+    client.delete("ss:{00}:w")  # with the lists of its slots still here
+    before = contents(client)
+    with pytest.raises(StoreUnavailableError):
+        store.execute(steps["save"])
+    assert contents(client) == before
 
     client.execute_command("CLUSTER", "SETSLOT", slot, "STABLE")
     assert store.execute(steps["end"]).done
