@@ -5,12 +5,14 @@ from __future__ import annotations
 from django.conf import settings
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from sessionsweep import LimitReachedError
 from sessionsweep.integrations.paths import no_activity
 
+POLICY = "default-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 MAX_PHOTO = 10_000_000  # bytes
+NAME = "name:"  # one key of the session for each photo, so that two requests at once keep both names
 #: How a picture begins, and what it is. What a browser says of a file is not believed, and SVG may hold scripts.
 PICTURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"GIF87a": ".gif", b"GIF89a": ".gif"}
 TYPES = {".jpg": "image/jpeg", ".png": "image/png", ".gif": "image/gif"}
@@ -23,16 +25,18 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 def _page(request: HttpRequest, said: str = "", status: int = 200) -> HttpResponse:
-    names = request.session.get("names", {})
-    photos = [{"id": one.id, "name": names.get(one.id, "")} for one in request.session.resources.list()]
+    names = request.session
+    photos = [{"id": one.id, "name": names.get(NAME + one.id, "")} for one in request.session.resources.list()]
     answer = render(request, "page.html", {"photos": photos, "said": said}, status=status)
-    answer["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'; form-action 'self'"
+    answer["Content-Security-Policy"] = POLICY
     return answer
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def drop(request: HttpRequest) -> HttpResponse:
     """Keeps the photos that were sent; the first makes the session."""
+    if request.method != "POST":  # the address of a page that said what was wrong, asked for again
+        return redirect(page)
     for sent in request.FILES.getlist("photo"):
         suffix = _suffix(sent.read(16))
         if suffix is None:
@@ -44,7 +48,7 @@ def drop(request: HttpRequest) -> HttpResponse:
                 f.copy_from(sent)
         except LimitReachedError:
             return _page(request, "No more photos fit; delete some.", 413)
-        request.session["names"] = {**request.session.get("names", {}), f.id: sent.name}
+        request.session[NAME + f.id] = sent.name
     return redirect(page)
 
 
@@ -59,6 +63,7 @@ def photo(request: HttpRequest, rid: str) -> HttpResponseBase:
 def delete(request: HttpRequest, rid: str) -> HttpResponse:
     """Gives one up."""
     request.session.resources.delete(rid)
+    request.session.pop(NAME + rid, None)
     return redirect(page)
 
 

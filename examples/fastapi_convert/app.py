@@ -29,7 +29,7 @@ MAX_NAME = 80  # characters
 LOOK_EVERY = 0.25  # seconds between two looks at how far a job is
 CHUNK = 65_536  # bytes of a file sent at once
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; media-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 

@@ -13,7 +13,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from session_daemon.manager import SessionManager, settings_from
-from sessionsweep import AsyncSessions, LimitReachedError, SessionEndedError
+from session_daemon.page import answer
+from sessionsweep import AsyncSessions, LimitReachedError, SessionEndedError, StoreError
 from sessionsweep.engine.inprocess import InProcessSweeper
 
 log = logging.getLogger("session_daemon")
@@ -35,7 +36,7 @@ class Daemon:
             sweeper = InProcessSweeper(self.sessions.core, self.sessions.blocking)
             sweeper.ensure()
         try:
-            async with serve(self.talk, host, port) as server:
+            async with serve(self.talk, host, port, process_request=answer) as server:
                 if ready is not None:
                     ready.set_result(next(iter(server.sockets)).getsockname()[1])
                 await stop.wait()
@@ -46,9 +47,10 @@ class Daemon:
 
     async def talk(self, connection: ServerConnection) -> None:
         """One client from its hello on."""
-        session_id = ""
         try:
-            session_id = str((await self._receive(connection))["session_id"])
+            session_id = (await self._receive(connection))["session_id"]
+            if not isinstance(session_id, str):
+                raise TypeError("no text")  # noqa: TRY301
             session = await self.manager.ensure(session_id)
             # registered for as long as it is open; left with SessionEndedError when the session ends, on any daemon
             async with session.stream("daemon"):
@@ -56,19 +58,20 @@ class Daemon:
                 while True:
                     message = await self._receive(connection)
                     await self.manager.update_activity(session_id)
-                    await connection.send(json.dumps(await self.answer(message)))
+                    await connection.send(json.dumps(await self.reply(message)))
         except SessionEndedError as ended:
             await connection.close(SESSION_OVER, f"session over: {ended.reason}")
         except LimitReachedError as limit:
             await connection.close(TRY_AGAIN_LATER, f"{limit.limit} reached")
+        except StoreError as error:  # the server is away: the client comes back, and its session is still there
+            log.warning("a client is sent away: %s", error)
+            await connection.close(TRY_AGAIN_LATER, "try again later")
         except (ValueError, KeyError, TypeError):
             await connection.close(BAD_MESSAGE, "send JSON objects; the first names a session_id")
         except ConnectionClosed:
-            log.info("client of session %r is gone", session_id)
-        finally:
-            self.manager.forget(session_id)
+            log.debug("a client is gone; its session lives until it is idle for too long")
 
-    async def answer(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def reply(self, message: dict[str, Any]) -> dict[str, Any]:
         """What the daemon does with a message."""
         if message.get("op") == "list":
             return {"op": "sessions", "ids": await self.manager.list_ids()}
@@ -95,4 +98,5 @@ async def main() -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
+    logging.getLogger("websockets").setLevel(logging.WARNING)  # it calls each answer that is a page a rejection
     asyncio.run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from weakref import WeakValueDictionary
 
 from sessionsweep import AsyncSession, AsyncSessions, Settings
 
@@ -26,16 +27,20 @@ class SessionManager:
 
     def __init__(self, sessions: AsyncSessions) -> None:
         self._sessions = sessions
-        self._open: dict[str, AsyncSession] = {}
+        # An id may have several connections: each holds the same object, and with the last of them it goes.
+        self._open: WeakValueDictionary[str, AsyncSession] = WeakValueDictionary()
 
     async def ensure(self, session_id: str) -> AsyncSession:
-        """The session with that id, made if it is unknown or over; it counts as activity.
+        """The session with that id, made if it is unknown or over; it counts as activity. Hold it while connected.
 
         Raises:
             LimitReachedError: SESSION_MAX_CONCURRENT are alive. Those that are over lock nobody out, swept or not.
         """
-        session = self._open[session_id] = await self._sessions.track(session_id, data={"id": session_id})
-        return session
+        session = await self._sessions.track(session_id, data={"id": session_id})
+        known = self._open.get(session_id)
+        if known is None or known.id != session.id:  # the known one is over, and its connection about to close
+            known = self._open[session_id] = session
+        return known
 
     async def update_activity(self, session_id: str) -> None:
         """A message came: the session lives for another SESSION_TIMEOUT_SECS.
@@ -44,10 +49,6 @@ class SessionManager:
             SessionEndedError: it is over, swept or not.
         """
         await self._open[session_id].extend()
-
-    def forget(self, session_id: str) -> None:
-        """Its connection is closed; the session itself lives until it is idle for too long."""
-        self._open.pop(session_id, None)
 
     async def list_ids(self) -> list[str]:
         """The ids of all live sessions, on whichever daemon."""

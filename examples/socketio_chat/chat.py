@@ -37,7 +37,8 @@ class Chat:
     It sends `said`, `pool` (your own sockets, on whichever node) and `over` (why your session has ended).
     """
 
-    def __init__(self, sessions: AsyncSessions) -> None:
+    def __init__(self, sessions: AsyncSessions, pages: Any = None) -> None:
+        """`pages` is an ASGI app that answers what isn't Socket.IO's."""
         settings = sessions.settings
         self.sessions = sessions
         self.sio = socketio.AsyncServer(
@@ -50,7 +51,7 @@ class Chat:
         )
         for event in (self.connect, self.disconnect, self.say, self.who):
             self.sio.on(event.__name__, event)
-        self.app = socketio.ASGIApp(self.sio, on_startup=self.start, on_shutdown=self.stop)
+        self.app = socketio.ASGIApp(self.sio, pages, on_startup=self.start, on_shutdown=self.stop)
         self._sockets: dict[str, Socket] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._sweeper: InProcessSweeper | None = None
@@ -92,7 +93,7 @@ class Chat:
         except (SessionEndedError, StoreError) as error:  # ended before it began; the server is away
             raise socketio.exceptions.ConnectionRefusedError("try again later") from error
         self._sockets[sid] = Socket(user, session, held)
-        self._spawn(self._welcome(sid, user))  # runs when the client knows that it is connected
+        self._spawn(self._welcome(sid))  # runs when the client knows that it is connected
 
     async def disconnect(self, sid: str, reason: str) -> None:
         """The socket is closed, by whomever: nothing of it stays in the pool."""
@@ -102,24 +103,36 @@ class Chat:
         if socket.held is not asyncio.current_task():  # else it was its session that ended
             socket.held.cancel()
             await asyncio.gather(socket.held, return_exceptions=True)
-        await self.sessions.end(key=key_of(sid), reason="logout")
+        try:
+            await self.sessions.end(key=key_of(sid), reason="logout")
+        except StoreError as error:  # nobody extends it from now on: it ends when it is idle for too long
+            log.warning("a session can't be ended now: %s", error)
         await self._tell(socket.user)
 
     async def say(self, sid: str, text: Any) -> dict[str, str] | None:
         """A message is activity. Socket.IO's own pings never come here, so they keep no session alive."""
         socket = self._sockets.get(sid)
-        if socket is None or not isinstance(text, str) or len(text) > MAX_TEXT:
+        if not isinstance(text, str) or not 0 < len(text) <= MAX_TEXT:
             return {"error": f"say a text of at most {MAX_TEXT} characters"}
+        if socket is None:  # closed while this was on its way
+            return {"error": "your session is over"}
         try:
             await socket.session.extend()
-        except SessionEndedError:
+        except SessionEndedError:  # whatever ended it disconnects the socket
             return {"error": "your session is over"}
+        except StoreError:  # without an answer the client would wait for ever
+            return {"error": "try again later"}
         await self.sio.emit("said", {"user": socket.user, "text": text})
         return None
 
-    async def who(self, sid: str, user: Any) -> int:
+    async def who(self, sid: str, user: Any) -> int | dict[str, str]:
         """How many sockets a user has open on all nodes. A page may ask often: asking is no activity."""
-        return len(await self.pool(user)) if isinstance(user, str) and sid in self._sockets else 0
+        if not isinstance(user, str) or sid not in self._sockets:
+            return 0
+        try:
+            return len(await self.pool(user))
+        except StoreError:
+            return {"error": "try again later"}
 
     # pools
 
@@ -145,13 +158,24 @@ class Chat:
             if not opened.done():
                 raise
 
-    async def _welcome(self, sid: str, user: str) -> None:
-        await self.sio.enter_room(sid, room_of(user))
-        await self._tell(user)
+    async def _welcome(self, sid: str) -> None:
+        socket = self._sockets.get(sid)
+        if socket is None:  # gone already
+            return
+        if socket.held.done():  # its session ended before the socket was open, and so could not close it
+            await self.sio.disconnect(sid)
+            return
+        await self.sio.enter_room(sid, room_of(socket.user))
+        await self._tell(socket.user)
 
     async def _tell(self, user: str, *, here: bool = False) -> None:
         """Sends a user's pool to each of the user's sockets, on all nodes or only `here`."""
-        await self.sio.emit("pool", await self.pool(user), to=room_of(user), ignore_queue=here)
+        try:
+            pool = await self.pool(user)
+        except StoreError as error:  # it is told anew within RETELL seconds
+            log.warning("the pool of a user can't be told now: %s", error)
+            return
+        await self.sio.emit("pool", pool, to=room_of(user), ignore_queue=here)
 
     async def _retell(self, interval: float) -> None:
         """What another node said may be lost or overtaken, and one that was killed says nothing at all."""
@@ -160,7 +184,7 @@ class Chat:
             for user in self._users():
                 try:
                     await self._tell(user, here=True)
-                except Exception:
+                except Exception:  # one pool that can't be told must not end this for all the others
                     log.exception("the pool of a user can't be told now")
 
     def _users(self) -> Iterable[str]:

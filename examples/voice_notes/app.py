@@ -1,6 +1,7 @@
 """Voice notes: record, upload or let it speak; everything lives as long as the session that made it.
 
-The whole of sessionsweep's part: `SessionSweep(app)`, and `current_session` where a view keeps or reads something.
+The whole of sessionsweep's part: `SessionSweep(app)`, `current_session` where a view keeps or reads something, and
+`session_routes()` for what the page asks itself: time left, staying, the user's other sessions.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 from werkzeug.wsgi import wrap_file
 
 from sessionsweep import Settings, VolumeNotHereError
-from sessionsweep.integrations.flask import SessionSweep, current_session
+from sessionsweep.integrations.flask import SessionSweep, current_session, session_routes
 
 from .nodes import VARIABLE, elsewhere, origins, parse_nodes
 from .origin import is_foreign
@@ -40,6 +41,7 @@ AUDIO = {
 MAX_TITLE = 80
 MAX_USER = 64
 FORM_FRAME = 64 * 1024  # bytes that a multipart form adds to its file
+WARN = 60  # seconds before the end at which the page warns; of a short session, its last quarter
 NOTE = "note:"  # one key of the session's data for each file, so that two uploads at once keep both
 
 
@@ -51,6 +53,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """
     app = Flask(__name__)
     sweep = SessionSweep(app, settings)
+    app.register_blueprint(session_routes())
     with app.app_context():
         settings = sweep.sessions.settings
     nodes = parse_nodes(os.environ.get(VARIABLE, ""))
@@ -96,6 +99,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             max_text=MAX_TEXT,
             accept=",".join(AUDIO),
             most=_megabytes(settings.max_bytes_per_session),
+            warn=min(WARN, settings.idle_timeout / 4),
         )
         return body, {"Cache-Control": "no-cache"}
 

@@ -1,23 +1,32 @@
-"""The example on two nodes of one deployment: as WSGI apps, and behind real servers."""
+"""The examples as their READMEs run them: real processes, for voice notes two nodes inside the test; and a browser."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from convert_site import Site
+from playwright.sync_api import Browser, ConsoleMessage, Page
 from web_nodes import BufferedClient, Quiet, WebNode
 from werkzeug.serving import make_server
 
 from sessionsweep import Settings
 from sessionsweep.store.redis.sync import RedisStore
+from sessionsweep_workers.devstack.ports import free_port
 from sessionsweep_workers.devstack.web import example_parent
+from support.browser import chromium
 from support.nodes import KEY
+from support.processes import LocalProcess
 
 sys.path.append(str(example_parent()))
 
@@ -71,3 +80,123 @@ def make_web_nodes(
 def nodes(make_web_nodes: Callable[..., list[WebNode]]) -> list[WebNode]:
     """Two nodes, `node-a` and `node-b`, whose time the test moves."""
     return make_web_nodes("node-a", "node-b")
+
+
+@pytest.fixture
+def make_site(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[Callable[..., Site]]:
+    made: list[Site] = []
+
+    def make(**settings: Any) -> Site:
+        made.append(Site(tmp_path, redis_url, namespace, **settings))
+        try:
+            return made[-1].__enter__()
+        except BaseException:
+            made[-1].__exit__()
+            raise
+
+    yield make
+    for site in made:
+        site.__exit__()
+
+
+@pytest.fixture
+def photo_drop(tmp_path: Path) -> Iterator[str]:
+    """The photo drop's address: one process, memory, swept by itself."""
+    at = f"127.0.0.1:{free_port()}"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SESSIONSWEEP_", "DJANGO_"))}
+    env = {
+        **kept,
+        "DJANGO_SETTINGS_MODULE": "django_photos.settings",
+        "SESSIONSWEEP_REDIS_URL": "memory://",
+        "SESSIONSWEEP_VOLUMES": f"photos={tmp_path / 'photos'}",
+        "SESSIONSWEEP_CLEANUP_INTERVAL": "100ms",
+        "PYTHONPATH": str(example_parent()),
+    }
+
+    def up() -> bool:
+        try:
+            return httpx.get(f"http://{at}/healthz", timeout=2).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    argv = ["python", "-m", "waitress", "--listen", at, "django_photos.urls:application"]
+    with LocalProcess("photos", argv, tmp_path, env=env, ready_when=up, ready_timeout=60):
+        yield f"http://{at}"
+
+
+@pytest.fixture
+def start_daemon(namespace: str, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Starts a daemon and answers its address."""
+    started: list[subprocess.Popen[str]] = []
+
+    def one(**variables: str) -> str:
+        ours = {k: v for k, v in os.environ.items() if not k.startswith(("SESSIONSWEEP_", "SESSION_"))}
+        ours |= {"PORT": "0", "SESSIONSWEEP_NAMESPACE": namespace, "SESSIONSWEEP_SECRET_KEY": KEY, **variables}
+        command = [sys.executable, "-u", "-m", "session_daemon.daemon"]
+        with (tmp_path / f"daemon{len(started)}.log").open("w") as log:
+            process = subprocess.Popen(
+                command, cwd=example_parent(), env=ours, stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        started.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("ready on port "), (tmp_path / f"daemon{len(started) - 1}.log").read_text()
+        return f"ws://127.0.0.1:{line.split()[-1]}"
+
+    yield one
+    for process in started:
+        process.terminate()
+        assert process.wait(20) == 0, "it stops in order"
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@pytest.fixture
+def chat_nodes(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[tuple[LocalProcess, LocalProcess]]:
+    """Two nodes, `a` and `b`, without anything that sweeps."""
+    with contextlib.ExitStack() as stack:
+
+        def make(name: str) -> LocalProcess:
+            node = LocalProcess(
+                name,
+                ["python", "-m", "uvicorn", "socketio_chat.app:app", "--host", "127.0.0.1", "--port", "0"],
+                tmp_path,
+                cwd=example_parent(),
+                env={
+                    "SESSIONSWEEP_REDIS_URL": redis_url,
+                    "SESSIONSWEEP_NAMESPACE": namespace,
+                    "SESSIONSWEEP_SECRET_KEY": KEY,
+                    "SESSIONSWEEP_NODE": name,
+                    "SESSIONSWEEP_CLEANUP_INTERVAL": "1",  # how soon a node tells pools anew
+                },
+                ready_when=re.compile(r"running on (http://\S+)"),
+                ready_timeout=60,
+            )
+            return stack.enter_context(node)
+
+        yield make("a"), make("b")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One for the tests of a module."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A visitor's first page; whatever it complains of on its console fails the test."""
+    context = browser.new_context()
+    page = context.new_page()
+    complaints: list[str] = []
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            complaints.append(message.text)
+
+    page.on("console", hear)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    context.close()
+    assert complaints == []

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,37 +12,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from sessionsweep import Sessions, Settings
-from sessionsweep_workers.devstack.web import example_parent
 from support.nodes import KEY
 
 Start = Callable[..., str]
-
-
-@pytest.fixture
-def start(namespace: str, tmp_path: Path) -> Iterator[Start]:
-    """Starts a daemon and answers its address."""
-    started: list[subprocess.Popen[str]] = []
-
-    def one(**variables: str) -> str:
-        ours = {k: v for k, v in os.environ.items() if not k.startswith(("SESSIONSWEEP_", "SESSION_"))}
-        ours |= {"PORT": "0", "SESSIONSWEEP_NAMESPACE": namespace, "SESSIONSWEEP_SECRET_KEY": KEY, **variables}
-        command = [sys.executable, "-u", "-m", "session_daemon.daemon"]
-        with (tmp_path / f"daemon{len(started)}.log").open("w") as log:
-            process = subprocess.Popen(
-                command, cwd=example_parent(), env=ours, stdout=subprocess.PIPE, stderr=log, text=True
-            )
-        started.append(process)
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("ready on port "), (tmp_path / f"daemon{len(started) - 1}.log").read_text()
-        return f"ws://127.0.0.1:{line.split()[-1]}"
-
-    yield one
-    for process in started:
-        process.terminate()
-        assert process.wait(20) == 0, "it stops in order"
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 async def say(connection: ClientConnection, **message: Any) -> dict[str, Any]:
@@ -68,8 +36,8 @@ async def closing(connection: ClientConnection) -> tuple[int, str]:
     return closed.value.rcvd.code, closed.value.rcvd.reason
 
 
-async def test_silence_ends_a_session_and_messages_keep_one(start: Start) -> None:
-    url = start(SESSION_TIMEOUT_SECS="1.5", SESSION_CLEANUP_INTERVAL="0.2")
+async def test_silence_ends_a_session_and_messages_keep_one(start_daemon: Start) -> None:
+    url = start_daemon(SESSION_TIMEOUT_SECS="1.5", SESSION_CLEANUP_INTERVAL="0.2")
     async with connect(url) as silent, connect(url) as busy:
         assert await say(silent, session_id="silent") == {"op": "welcome", "session_id": "silent"}
         await say(busy, session_id="busy")
@@ -83,9 +51,9 @@ async def test_silence_ends_a_session_and_messages_keep_one(start: Start) -> Non
 
 
 async def test_two_daemons_share_their_sessions_and_close_each_other_s_connections(
-    start: Start, redis_url: str, namespace: str
+    start_daemon: Start, redis_url: str, namespace: str
 ) -> None:
-    one, other = (start(SESSIONSWEEP_REDIS_URL=redis_url) for _ in range(2))
+    one, other = (start_daemon(SESSIONSWEEP_REDIS_URL=redis_url) for _ in range(2))
     async with connect(one) as first, connect(other) as second:
         await say(first, session_id="a")
         await say(second, session_id="b")
@@ -97,8 +65,8 @@ async def test_two_daemons_share_their_sessions_and_close_each_other_s_connectio
         sessions.close()
 
 
-async def test_one_more_than_allowed_is_refused_and_who_left_may_come_back(start: Start) -> None:
-    url = start(SESSION_MAX_CONCURRENT="1")
+async def test_one_more_than_allowed_is_refused_and_who_left_may_come_back(start_daemon: Start) -> None:
+    url = start_daemon(SESSION_MAX_CONCURRENT="1")
     async with connect(url) as first:
         await say(first, session_id="one")
         async with connect(url) as second:
@@ -109,7 +77,7 @@ async def test_one_more_than_allowed_is_refused_and_who_left_may_come_back(start
 
 
 @pytest.mark.parametrize("words", ["no json", "[]", "{}", '{"session_id": ""}'])
-async def test_what_is_no_hello_is_refused(start: Start, words: str) -> None:
-    async with connect(start()) as connection:
+async def test_what_is_no_hello_is_refused(start_daemon: Start, words: str) -> None:
+    async with connect(start_daemon()) as connection:
         await connection.send(words)
         assert (await closing(connection))[0] == 1007

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +17,6 @@ from sessionsweep.engine.trust import Trust
 from sessionsweep.engine.upkeep import PROCESS_SILENCE, Upkeep
 from sessionsweep.model.books import imbalance
 from sessionsweep.store import operations as op
-from sessionsweep_workers.devstack.web import example_parent
 from support.nodes import KEY
 from support.processes import LocalProcess, wait_until
 
@@ -65,32 +62,6 @@ Join = Callable[..., Any]
 
 
 @pytest.fixture
-def nodes(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[tuple[LocalProcess, LocalProcess]]:
-    """Two nodes, `a` and `b`, without anything that sweeps."""
-    with contextlib.ExitStack() as stack:
-
-        def make(name: str) -> LocalProcess:
-            node = LocalProcess(
-                name,
-                ["python", "-m", "uvicorn", "socketio_chat.app:app", "--host", "127.0.0.1", "--port", "0"],
-                tmp_path,
-                cwd=example_parent(),
-                env={
-                    "SESSIONSWEEP_REDIS_URL": redis_url,
-                    "SESSIONSWEEP_NAMESPACE": namespace,
-                    "SESSIONSWEEP_SECRET_KEY": KEY,
-                    "SESSIONSWEEP_NODE": name,
-                    "SESSIONSWEEP_CLEANUP_INTERVAL": "1",  # how soon a node tells pools anew
-                },
-                ready_when=RUNNING,
-                ready_timeout=60,
-            )
-            return stack.enter_context(node)
-
-        yield make("a"), make("b")
-
-
-@pytest.fixture
 async def join() -> AsyncIterator[Join]:
     """Connects a user to a node."""
     clients: list[Client] = []
@@ -126,10 +97,10 @@ async def soon(condition: Callable[[], object], what: str) -> None:
 
 
 async def test_both_nodes_show_one_pool_and_a_disconnect_prunes_it(
-    nodes: tuple[LocalProcess, LocalProcess], join: Join, operator: Sessions
+    chat_nodes: tuple[LocalProcess, LocalProcess], join: Join, operator: Sessions
 ) -> None:
-    first, second = await join(nodes[0], {"user": "ana"}), await join(nodes[1], {"user": "ana"})
-    other = await join(nodes[1], {"user": "bo"})
+    first, second = await join(chat_nodes[0], {"user": "ana"}), await join(chat_nodes[1], {"user": "ana"})
+    other = await join(chat_nodes[1], {"user": "bo"})
     await first.pool_of("a", "b")
     await second.pool_of("a", "b")
     assert first.pools[-1] == second.pools[-1]
@@ -148,10 +119,10 @@ async def test_both_nodes_show_one_pool_and_a_disconnect_prunes_it(
 
 
 async def test_ending_a_user_disconnects_that_user_on_both_nodes(
-    nodes: tuple[LocalProcess, LocalProcess], join: Join, operator: Sessions
+    chat_nodes: tuple[LocalProcess, LocalProcess], join: Join, operator: Sessions
 ) -> None:
-    mine = [await join(node, {"user": "ana"}) for node in nodes]
-    other = await join(nodes[0], {"user": "bo"})
+    mine = [await join(node, {"user": "ana"}) for node in chat_nodes]
+    other = await join(chat_nodes[0], {"user": "bo"})
     assert await asyncio.to_thread(operator.end_user, "ana", reason="admin") == 2
     for one in mine:
         await one.until(lambda one=one: one.closed)
@@ -160,14 +131,14 @@ async def test_ending_a_user_disconnects_that_user_on_both_nodes(
     assert other.sio.connected
     await soon(lambda: books(operator)["owed"] == 0, "both closings are acknowledged")
     assert books(operator)["active"] == 1
-    for node in nodes:
+    for node in chat_nodes:
         assert "Traceback" not in node.logs(), node.tail()
 
 
 async def test_messages_are_activity_and_silence_disconnects(
-    nodes: tuple[LocalProcess, LocalProcess], join: Join, operator: Sessions
+    chat_nodes: tuple[LocalProcess, LocalProcess], join: Join, operator: Sessions
 ) -> None:
-    busy, silent = await join(nodes[0], {"user": "busy"}), await join(nodes[1], {"user": "silent"})
+    busy, silent = await join(chat_nodes[0], {"user": "busy"}), await join(chat_nodes[1], {"user": "silent"})
     (one,), (two,) = operator.list(user="busy")[0], operator.list(user="silent")[0]
     await busy.sio.call("who", "silent", timeout=20)
     assert operator.attach(one.id).last_activity == one.last_activity, "asking is no activity"
@@ -182,12 +153,12 @@ async def test_messages_are_activity_and_silence_disconnects(
 
 
 async def test_a_killed_node_leaves_the_pool_when_its_heartbeat_has_stopped(
-    nodes: tuple[LocalProcess, LocalProcess], join: Join, operator: Sessions
+    chat_nodes: tuple[LocalProcess, LocalProcess], join: Join, operator: Sessions
 ) -> None:
-    await join(nodes[0], {"user": "ana"})
-    second = await join(nodes[1], {"user": "ana"})
+    await join(chat_nodes[0], {"user": "ana"})
+    second = await join(chat_nodes[1], {"user": "ana"})
     await second.pool_of("a", "b")
-    nodes[0].kill()
+    chat_nodes[0].kill()
     assert Upkeep(operator.core, operator.store).run_once().streams == 0, "it may only be slow"
     assert await second.sio.call("who", "ana", timeout=20) == 2
     process = next(name for name in operator.store.execute(op.Table("p")) if name.startswith("a."))
@@ -202,8 +173,8 @@ async def test_a_killed_node_leaves_the_pool_when_its_heartbeat_has_stopped(
 
 @pytest.mark.parametrize("auth", [None, "ana", {}, {"user": ""}, {"user": 7}, {"user": "x" * 5000}])
 async def test_nobody_is_refused_and_leaves_nothing(
-    nodes: tuple[LocalProcess, LocalProcess], join: Join, operator: Sessions, auth: object
+    chat_nodes: tuple[LocalProcess, LocalProcess], join: Join, operator: Sessions, auth: object
 ) -> None:
     with pytest.raises(NotConnected):
-        await join(nodes[0], auth)
+        await join(chat_nodes[0], auth)
     assert operator.stats().total_sessions_created == 0

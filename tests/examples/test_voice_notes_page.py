@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
+from looks import CONTRAST
+from playwright.sync_api import Browser, Locator, Page, expect
 from web_nodes import WebNode
 
 from support.browser import chromium, needs_chromium
@@ -21,24 +22,6 @@ pytestmark = needs_chromium
 def browser() -> Iterator[Browser]:
     with chromium(*OPTIONS) as started:
         yield started
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A visitor's first page; whatever it complains of on its console fails the test."""
-    context = browser.new_context()
-    page = context.new_page()
-    complaints: list[str] = []
-
-    def hear(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            complaints.append(message.text)
-
-    page.on("console", hear)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    context.close()
-    assert complaints == []
 
 
 def notes(page: Page) -> Locator:
@@ -124,7 +107,7 @@ def test_the_clock_runs_out_without_renewing_and_the_notes_go(page: Page, make_w
     page.on("request", lambda request: asked.append(request.url.removeprefix(node.url)))
     expect(page.get_by_text("Your session is over, and its notes with it.")).to_be_visible(timeout=15_000)
     expect(notes(page)).to_have_count(0)
-    assert set(asked) <= {"/session"}, "a page that only lies open asks for nothing that would renew it"
+    assert set(asked) <= {"/session", "/sessionsweep/time-left"}, "what only lies open renews nothing"
 
 
 def test_what_went_wrong_is_said(page: Page, make_web_nodes: MakeNodes, browser: Browser) -> None:
@@ -174,30 +157,6 @@ def test_it_fits_every_width(page: Page, nodes: list[WebNode], width: int) -> No
     page.goto(nodes[0].url)
     say(page, "Averylongwordthatnobodybreaks" * 3)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-
-
-CONTRAST = """() => {
-    const parse = (text) => text.match(/[\\d.]+/g).map(Number);
-    const light = ([r, g, b]) => {
-        const part = (c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-        return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
-    };
-    const ground = (el) => {
-        for (; el; el = el.parentElement) {
-            const colour = parse(getComputedStyle(el).backgroundColor);
-            if (colour.length < 4 || colour[3] > 0) return colour;
-        }
-    };
-    const poor = [];
-    for (const el of document.querySelectorAll("body *")) {
-        const own = [...el.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-        if (!own || !el.checkVisibility({ visibilityProperty: true })) continue;
-        const [a, b] = [light(parse(getComputedStyle(el).color)), light(ground(el))];
-        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-        if (ratio < 4.5) poor.push(`${el.textContent.trim()} ${ratio.toFixed(2)}`);
-    }
-    return poor;
-}"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

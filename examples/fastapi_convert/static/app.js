@@ -6,8 +6,9 @@ const MOST = 3; // streams at once: a browser opens six connections to a host, a
 let waiting = []; // conversions whose stream is still to be opened
 const percent = new Intl.NumberFormat("en", { style: "percent" });
 
-function say(text) {
+function say(text, bad = false) {
   $("said").textContent = text;
+  $("said").classList.toggle("bad", bad);
 }
 
 async function ask(method, address, body) {
@@ -27,9 +28,10 @@ function onSubmit(form, work) {
     try {
       await work(form);
     } catch (error) {
-      say(error.message);
+      say(error.message, true);
     } finally {
       button.disabled = false;
+      if (document.activeElement === document.body) button.focus(); // a disabled button loses the focus
     }
   });
 }
@@ -40,6 +42,7 @@ function add(job) {
   item.querySelector("progress").setAttribute("aria-label", `Conversion of ${job.name}`);
   $("jobs").prepend(item);
   $("none").hidden = true;
+  $("leave").hidden = false;
   if (job.result) return ready(item, job);
   if (job.error) return over(item, job.error);
   follow(item, job);
@@ -103,7 +106,14 @@ function clear(why) {
   waiting = [];
   $("jobs").replaceChildren();
   $("none").hidden = false;
+  $("leave").hidden = true;
   say(why);
+  changed();
+}
+
+// Tells sessionsweep/warning.js that the session began, was renewed or is over.
+function changed() {
+  document.dispatchEvent(new Event("sessionsweep:changed"));
 }
 
 async function send(form, name) {
@@ -111,6 +121,7 @@ async function send(form, name) {
   form.reset();
   say("");
   add({ id, name });
+  changed();
 }
 
 onSubmit($("upload"), (form) => send(form, $("file").files[0].name));
@@ -118,6 +129,7 @@ onSubmit($("whistle"), (form) => send(form, $("text").value.trim()));
 onSubmit($("leave"), async () => {
   await ask("POST", "/logout");
   clear("You have left, and your files are deleted.");
+  $("files").focus(); // the button that had the focus is gone
 });
 document.addEventListener("sessionsweep:ended", () => clear("Your session is over, and your files with it."));
-ask("GET", "/files").then((jobs) => jobs.forEach(add), (error) => say(error.message));
+ask("GET", "/files").then((jobs) => jobs.forEach(add), (error) => say(error.message, true));

@@ -1,10 +1,9 @@
 // The page's behaviour: every action is one request, and the clock runs down by itself without renewing anything.
 
 const $ = (id) => document.getElementById(id);
-const LOW = 60; // seconds: from here on the clock warns
+const LOW = 60; // seconds: from here on the clock is red; the dialog of sessionsweep/warning.js warns then
 let session = { session_id: null, expires_in: null, idle_timeout: 1 };
 let ends = 0; // performance.now() at which the session is over
-let warned = false;
 let clearing = 0;
 
 function say(text, bad = false) {
@@ -30,13 +29,15 @@ async function ask(method, address, body) {
 }
 
 async function act(button, work) {
-  if (button) button.disabled = true;
+  const focused = button !== null && button === document.activeElement;
+  if (button) button.disabled = true; // which takes the focus from it
   try {
     await work();
   } catch (error) {
     say(error.message, true);
   } finally {
     if (button) button.disabled = false;
+    if (focused && document.activeElement === document.body) button.focus();
   }
 }
 
@@ -45,7 +46,6 @@ async function act(button, work) {
 async function look() {
   session = await ask("GET", "session");
   ends = session.session_id ? performance.now() + session.expires_in * 1000 : 0;
-  if (session.expires_in > LOW) warned = false;
   const known = Boolean(session.user);
   $("log-in").hidden = known;
   $("log-out").hidden = !known;
@@ -63,10 +63,6 @@ function tick() {
   clock.classList.toggle("low", left !== null && left <= Math.min(LOW, session.idle_timeout / 4));
   $("bar").style.width = left === null ? "0" : `${Math.min(100, (100 * left) / session.idle_timeout)}%`;
   if (left === null) return;
-  if (left <= LOW && left > 0 && !warned && session.idle_timeout > LOW) {
-    warned = true;
-    say("Your session ends in a minute. Do anything here to keep your notes.");
-  }
   if (left === 0) {
     session.session_id = null;
     look().then(() => {
@@ -139,8 +135,47 @@ function bytes(count) {
 
 async function refresh() {
   await look();
-  await list();
+  document.dispatchEvent(new Event("sessionsweep:changed")); // begun, renewed or ended: the warning asks anew
+  await Promise.all([list(), listOthers()]);
 }
+
+// The user's other sessions
+
+async function listOthers() {
+  const { sessions } = session.user ? await ask("GET", "sessionsweep/others") : { sessions: [] };
+  $("others-card").hidden = sessions.length === 0;
+  $("others").replaceChildren(...sessions.map(other));
+}
+
+function other({ id, device, address, last_seen }) {
+  const item = $("other").content.cloneNode(true);
+  const name = `${browser(device || "")}, ${address || "address unknown"}`;
+  const time = new Date(last_seen).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  item.querySelector("p").textContent = `${name}, last seen at ${time}`;
+  const end = item.querySelector("button");
+  end.setAttribute("aria-label", `End the session in ${name}`);
+  end.addEventListener("click", () => endOthers(end, `sessionsweep/others/${encodeURIComponent(id)}/end`));
+  return item;
+}
+
+// What people call it: a user agent names half of all browsers, the true one last.
+function browser(agent) {
+  const of = (names) => names.find((name) => agent.includes(name));
+  const name = of(["Firefox", "Edg", "OPR", "Chrome", "Safari", "curl"])?.replace("Edg", "Edge").replace("OPR", "Opera");
+  const system = of(["Android", "iPhone", "iPad", "Windows", "Mac OS", "Linux"]);
+  return [name || "An unknown client", system].filter(Boolean).join(" on ");
+}
+
+function endOthers(button, address) {
+  act(button, async () => {
+    await ask("POST", address);
+    say("Ended. Notes of an ended session are being deleted.");
+    await listOthers();
+    ($("others-card").hidden ? $("notes-title") : $("others-title")).focus(); // the button that had the focus is gone
+  });
+}
+
+$("end-others").addEventListener("click", () => endOthers($("end-others"), "sessionsweep/others/end"));
 
 // Making notes
 
@@ -230,7 +265,8 @@ $("record").addEventListener("click", () => act(null, async () => {
 
 // What another tab did, or a sleeping laptop missed, is looked up; looking renews nothing.
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) look().catch(() => {});
+  if (!document.hidden) look().then(listOthers).catch(() => {});
 });
+document.addEventListener("sessionsweep:extended", () => look().catch(() => {}));
 setInterval(tick, 1000);
 refresh().catch((error) => say(error.message, true));

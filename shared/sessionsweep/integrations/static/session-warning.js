@@ -8,6 +8,8 @@
      data-title, data-text, data-stay, data-close, data-ended, data-failed   the words, in your language
      data-after="/login"         where to go when it is over; without it the page stays as it is
    Events on document: "sessionsweep:warning", "sessionsweep:extended", "sessionsweep:ended".
+   A page that begins, renews or ends its session without a reload says so, and the time left is asked for anew:
+     document.dispatchEvent(new Event("sessionsweep:changed"))
    Asking for the time left never renews a session; only the button does. */
 (function () {
   "use strict";
@@ -132,7 +134,7 @@
 
   function over() {
     clearTimeout(timer);
-    if (!wasLive) { return; } // there was none: nothing to say
+    if (!wasLive) { return; } // there was none, or the page ended it itself: nothing to say
     wasLive = false;
     tell("ended", {});
     if (say("after", "")) { return location.assign(say("after", "")); }
@@ -144,6 +146,7 @@
   }
 
   if (channel) { channel.onmessage = look; }
+  document.addEventListener("sessionsweep:changed", function () { wasLive = false; hide(); look(); });
   document.addEventListener("visibilitychange", function () { if (!document.hidden) { look(); } });
   if (document.readyState === "loading") { document.addEventListener("DOMContentLoaded", look); } else { look(); }
 }());
