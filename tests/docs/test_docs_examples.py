@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -31,15 +32,19 @@ def environment(redis_url: str, namespace: str, tmp_path: Path, monkeypatch: pyt
 def run_page(page: Path, blocks: list[Snippet]) -> None:
     """Executes the blocks in one module; `await` may stand at the top level. All coroutines run in one event loop."""
     module = ModuleType("__docs__")
-    with asyncio.Runner() as runner:
-        for block in blocks:
-            # the page's own lines: a traceback names them
-            source = "\n" * (block.line - 1) + block.code
-            code = compile(source, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-            if code.co_flags & inspect.CO_COROUTINE:
-                runner.run(_awaited(code, module))
-            else:
-                exec(code, module.__dict__)
+    sys.modules[module.__name__] = module  # frameworks look there for the types that a view's annotations name
+    try:
+        with asyncio.Runner() as runner:
+            for block in blocks:
+                # the page's own lines: a traceback names them
+                source = "\n" * (block.line - 1) + block.code
+                code = compile(source, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                if code.co_flags & inspect.CO_COROUTINE:
+                    runner.run(_awaited(code, module))
+                else:
+                    exec(code, module.__dict__)
+    finally:
+        del sys.modules[module.__name__]
 
 
 async def _awaited(code: object, module: ModuleType) -> None:

@@ -17,6 +17,7 @@ __all__ = ["serve_fixture"]
 
 CLIENTS = int(os.environ.get("ASGI_CLIENTS", "20"))
 ROUNDS = int(os.environ.get("ASGI_ROUNDS", "20"))
+LEAVING = int(os.environ.get("ASGI_LEAVING", "50"))  # requests that their client gives up
 
 
 class Monitor:
@@ -163,7 +164,7 @@ async def test_clients_that_leave_mix_up_no_replies(serve: Serve) -> None:
     async def stays(number: int) -> None:
         async with httpx.AsyncClient(base_url=server.url, cookies=cookies[number], timeout=60) as web:
             turn = 0
-            while turn < 20 or cancelled < 50:  # the test's own time limit ends it if nobody can leave
+            while turn < 20 or cancelled < LEAVING:  # the test's own time limit ends it if nobody can leave
                 turn += 1
                 word = f"{number}-{turn}"
                 answer = await web.get(f"/slow/{word}")

@@ -107,7 +107,15 @@ def test_whatever_is_wrong_with_a_token_the_client_is_told_the_same(site: Site) 
     ended.post("/set", json={"x": 1})
     over = site.token(ended)
     ended.post("/logout")
-    wrong = [f"{head}.{'A' * 43}", f"{head[:2]}{'a' * 18}.{secret}", f"{head}.{secret[:-1]}", f"{token}x", over, head, secret]
+    wrong = [
+        f"{head}.{'A' * 43}",
+        f"{head[:2]}{'a' * 18}.{secret}",
+        f"{head}.{secret[:-1]}",
+        f"{token}x",
+        over,
+        head,
+        secret,
+    ]
     said = {_told(site.browser(token=one).get("/read")) for one in wrong}
     assert len(said) == 1
     assert read(site.browser(token=wrong[0])) == ANONYMOUS
@@ -156,7 +164,9 @@ def test_a_token_anywhere_but_in_its_cookie_is_nothing(site: Site) -> None:
     token = site.token(browser)
     names = (site.cookie, site.cookie.removeprefix("__Host-"), "token", "session", "sid")
     ways = [{"url": "/read", "params": {name: token}} for name in names]
-    ways += [{"url": "/read", "headers": headers} for headers in ({"Authorization": f"Bearer {token}"}, {"X-Session": token})]
+    ways += [
+        {"url": "/read", "headers": headers} for headers in ({"Authorization": f"Bearer {token}"}, {"X-Session": token})
+    ]
     ways += [{"url": "/read", "headers": {"Cookie": f"{name}={token}"}} for name in names[1:]]
     for way in ways:
         answer = site.browser().get(**way)
@@ -288,7 +298,7 @@ def test_neither_log_nor_server_nor_what_it_stores_ever_holds_the_secret(
     for secret in secrets:
         assert len(secret) == 43
         for place in (caplog.text, "".join(seen), slow, repr(stored)):
-            assert secret not in place
+            assert secret[:12] not in place, "not even a part of it"
 
 
 def test_a_bug_tells_the_client_neither_its_words_nor_where(site: Site, caplog: pytest.LogCaptureFixture) -> None:
