@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -88,6 +89,15 @@ async def ws(socket: WebSocket[Any, Any, Any]) -> None:
         await socket.close(4401)
 
 
+@websocket("/ws-plain")
+async def plain(socket: WebSocket[Any, Any, Any]) -> None:
+    """Catches nothing: Litestar closes for the error with which the block is left."""
+    async with current_session(socket).websocket(socket, purpose="plain"):
+        await socket.accept()
+        await socket.send_text(str(dict(socket.session)))
+        await asyncio.Event().wait()
+
+
 def told(request: Request[Any, Any, Any], error: SessionSweepError) -> Response[Any]:
     """What a client is told of an error of ours."""
     found = answer_to(error)
@@ -99,6 +109,6 @@ def told(request: Request[Any, Any, Any], error: SessionSweepError) -> Response[
 
 
 def make(sessions: AsyncSessions | None = None, **options: Any) -> SessionSweepMiddleware:
-    handlers = [untouched, read, set_, replace, clear, log_in, log_out, file, content, events, ws]
+    handlers = [untouched, read, set_, replace, clear, log_in, log_out, file, content, events, ws, plain]
     inner = Litestar(handlers, exception_handlers={SessionSweepError: told})  # type: ignore[dict-item]
     return SessionSweepMiddleware(inner, sessions=sessions, **options)  # type: ignore[arg-type]

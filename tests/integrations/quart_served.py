@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -108,5 +109,12 @@ def make(sessions: AsyncSessions | None = None, **options: Any) -> Quart:
             await websocket.send(str(dict(session)))
             while True:
                 await websocket.send(await websocket.receive())
+
+    @made.websocket("/ws-plain")
+    async def plain() -> None:
+        async with current_session(websocket.scope).websocket(websocket, purpose="plain"):  # type: ignore[arg-type]
+            await websocket.accept()
+            await websocket.send(str(dict(session)))
+            await asyncio.Event().wait()
 
     return made

@@ -6,7 +6,7 @@ import ast
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -181,20 +181,23 @@ async def test_a_websocket_is_closed_with_its_session(
     with pytest.raises(InvalidStatus) as refused:
         await connect(address, proxy=None)
     assert refused.value.response.status_code == {"litestar": 403, "quart": 401}[framework]
-    async with connect(address, additional_headers=cookie, proxy=None) as left, connect(
-        address, additional_headers=cookie, proxy=None
-    ) as ended:  # fmt: skip
-        for one in (left, ended):
+    async with AsyncExitStack() as stack:
+        left, echo, silent = [
+            await stack.enter_async_context(connect(url, additional_headers=cookie, proxy=None))
+            for url in (address, address, f"{address}-plain")
+        ]
+        for one in (left, echo, silent):
             assert ast.literal_eval(str(await one.recv())) == {"a": 1}
         await left.send("hello")
         assert await left.recv() == "hello"
         await left.close()
         assert operator.end(session_id)
-        await asyncio.wait_for(ended.wait_closed(), 30)
-        assert (ended.close_code, ended.close_reason) == (4401, "session ended: admin")
+        for one in (echo, silent):
+            await asyncio.wait_for(one.wait_closed(), 30)
+            assert (one.close_code, one.close_reason) == (4401, "session ended: admin")
     server.stop()
-    assert "Unexpected ASGI message" not in server.logs(), server.tail()
-    assert "multiple times" not in server.logs(), server.tail()
+    for words in ("Unexpected ASGI message", "multiple times", "Exception in ASGI application"):
+        assert words not in server.logs(), server.tail()
     operator.close()
 
 
