@@ -20,7 +20,7 @@ if not settings.configured:  # a server's; tests configure Django themselves
 
 from django.core.asgi import get_asgi_application  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
-from django.http import HttpRequest, JsonResponse, StreamingHttpResponse  # noqa: E402
+from django.http import HttpRequest, HttpResponseBase, JsonResponse  # noqa: E402
 from django.urls import path  # noqa: E402
 
 from sessionsweep.integrations.asgi import SessionSweepMiddleware, current_session  # noqa: E402
@@ -58,23 +58,23 @@ def _options(request: HttpRequest) -> dict[str, float]:
     return {name: float(value) for name, value in request.GET.items()}
 
 
-def stream(request: HttpRequest) -> StreamingHttpResponse:
+def stream(request: HttpRequest) -> HttpResponseBase:
     """One event, then what comes by `news`."""
     return events(request, _news(), "news", **_options(request))
 
 
-async def astream(request: HttpRequest) -> StreamingHttpResponse:
+async def astream(request: HttpRequest) -> HttpResponseBase:
     """One event, then silence."""
     return await aevents(request, _anews(), "news", **_options(request))
 
 
-def broken(request: HttpRequest) -> StreamingHttpResponse:
+def broken(request: HttpRequest) -> HttpResponseBase:
     """Makes a stream that nobody gets."""
     events(request, _news())
     raise ZeroDivisionError
 
 
-async def abroken(request: HttpRequest) -> StreamingHttpResponse:
+async def abroken(request: HttpRequest) -> HttpResponseBase:
     """The same."""
     await aevents(request, _anews())
     raise ZeroDivisionError

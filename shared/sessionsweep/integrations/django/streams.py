@@ -9,7 +9,7 @@ from typing import Any
 from weakref import finalize
 
 from django.db import connections
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from sessionsweep.errors import InvalidTokenError
 from sessionsweep.integrations.aio_event_streams import AsyncEventStream
@@ -17,6 +17,7 @@ from sessionsweep.integrations.event_streams import EventStream
 from sessionsweep.integrations.events import HEADERS, MIMETYPE, SILENCE
 
 View = Callable[..., Any]
+_KIND = {"content_type": MIMETYPE, "headers": HEADERS}
 
 
 def events(
@@ -26,7 +27,7 @@ def events(
     *,
     keep_alive: float = SILENCE,
     linger: float = 0.0,
-) -> StreamingHttpResponse:
+) -> HttpResponseBase:
     """A response of server-sent events under WSGI: what `source` yields, for as long as the request's session lives.
 
     Text is an event's data, a mapping its fields (`event`, `id`, `retry`, `data`), bytes go out as they are, None is
@@ -43,8 +44,9 @@ def events(
     if session is None:
         raise InvalidTokenError
     if request.method == "HEAD":  # no server would ever read such a stream, or close it
-        return _response(())
-    return _response(EventStream(session, _with_own_connections(source), purpose, keep_alive, linger))
+        return HttpResponse(**_KIND)
+    body = EventStream(session, _with_own_connections(source), purpose, keep_alive, linger)
+    return StreamingHttpResponse(body, **_KIND)
 
 
 async def aevents(
@@ -54,7 +56,7 @@ async def aevents(
     *,
     keep_alive: float = SILENCE,
     linger: float = 0.0,
-) -> StreamingHttpResponse:
+) -> HttpResponseBase:
     """The same under ASGI, of an asynchronous source; see events."""
     if not _by_asgi(request):
         raise RuntimeError("under WSGI Django would collect all events first: call events with a generator")
@@ -62,14 +64,14 @@ async def aevents(
     if session is None:
         raise InvalidTokenError
     if request.method == "HEAD":
-        return _response(())
+        return HttpResponse(**_KIND)
     stream = AsyncEventStream(source, session.stream(purpose, linger=linger), keep_alive)
     try:
         await stream.begin()
     except BaseException:
         stream.close()  # its client left meanwhile
         raise
-    response = _response(stream)
+    response = StreamingHttpResponse(stream, **_KIND)
     # Django closes a response that it sends. One that a view made and dropped, or a middleware replaced, nobody does.
     finalize(response, stream.close).atexit = False
     return response
@@ -83,11 +85,11 @@ def session_events(
 
     def decorate(view: View) -> View:
         @wraps(view)
-        def respond(request: HttpRequest, *args: Any, **kwargs: Any) -> StreamingHttpResponse:
+        def respond(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             return events(request, view(request, *args, **kwargs), purpose, **options)
 
         @wraps(view)
-        async def arespond(request: HttpRequest, *args: Any, **kwargs: Any) -> StreamingHttpResponse:
+        async def arespond(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             return await aevents(request, view(request, *args, **kwargs), purpose, **options)
 
         return arespond if isasyncgenfunction(view) else respond
@@ -97,10 +99,6 @@ def session_events(
 
 def _by_asgi(request: HttpRequest) -> bool:
     return hasattr(request, "scope")
-
-
-def _response(body: Any) -> StreamingHttpResponse:
-    return StreamingHttpResponse(body, content_type=MIMETYPE, headers=HEADERS)
 
 
 def _with_own_connections(source: Iterable[Any]) -> Generator[Any, None, None]:
