@@ -23,6 +23,7 @@ from werkzeug.serving import make_server
 from sessionsweep import Settings
 from sessionsweep.store.redis.sync import RedisStore
 from sessionsweep_workers.devstack.ports import free_port
+from sessionsweep_workers.devstack.server import EmbeddedServer
 from sessionsweep_workers.devstack.web import example_parent
 from support.browser import chromium
 from support.nodes import KEY
@@ -151,30 +152,41 @@ def start_daemon(namespace: str, tmp_path: Path) -> Iterator[Callable[..., str]]
         process.stdout.close()
 
 
+def chat_node(name: str, tmp_path: Path, redis_url: str, namespace: str) -> LocalProcess:
+    """A node of the chat, without anything that sweeps."""
+    return LocalProcess(
+        name,
+        ["python", "-m", "uvicorn", "socketio_chat.app:app", "--host", "127.0.0.1", "--port", "0"],
+        tmp_path,
+        cwd=example_parent(),
+        env={
+            "SESSIONSWEEP_REDIS_URL": redis_url,
+            "SESSIONSWEEP_NAMESPACE": namespace,
+            "SESSIONSWEEP_SECRET_KEY": KEY,
+            "SESSIONSWEEP_NODE": name,
+            "SESSIONSWEEP_CLEANUP_INTERVAL": "1",  # how soon a node tells pools anew
+        },
+        ready_when=re.compile(r"running on (http://\S+)"),
+        ready_timeout=60,
+    )
+
+
 @pytest.fixture
 def chat_nodes(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[tuple[LocalProcess, LocalProcess]]:
-    """Two nodes, `a` and `b`, without anything that sweeps."""
+    """Two nodes of the chat, `a` and `b`."""
     with contextlib.ExitStack() as stack:
+        a, b = (stack.enter_context(chat_node(name, tmp_path, redis_url, namespace)) for name in "ab")
+        yield a, b
 
-        def make(name: str) -> LocalProcess:
-            node = LocalProcess(
-                name,
-                ["python", "-m", "uvicorn", "socketio_chat.app:app", "--host", "127.0.0.1", "--port", "0"],
-                tmp_path,
-                cwd=example_parent(),
-                env={
-                    "SESSIONSWEEP_REDIS_URL": redis_url,
-                    "SESSIONSWEEP_NAMESPACE": namespace,
-                    "SESSIONSWEEP_SECRET_KEY": KEY,
-                    "SESSIONSWEEP_NODE": name,
-                    "SESSIONSWEEP_CLEANUP_INTERVAL": "1",  # how soon a node tells pools anew
-                },
-                ready_when=re.compile(r"running on (http://\S+)"),
-                ready_timeout=60,
-            )
-            return stack.enter_context(node)
 
-        yield make("a"), make("b")
+@pytest.fixture
+def own_chat(
+    tmp_path: Path, own_server: Callable[..., EmbeddedServer], namespace: str
+) -> Iterator[tuple[LocalProcess, EmbeddedServer]]:
+    """One node of the chat, and a server that the test may kill."""
+    server = own_server(data_dir=tmp_path / "redis")
+    with chat_node("a", tmp_path, server.url, namespace) as node:
+        yield node, server
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from sessionsweep import Sessions, Settings
+from sessionsweep_workers.devstack.server import EmbeddedServer
 from support.nodes import KEY
 
 Start = Callable[..., str]
@@ -76,8 +78,32 @@ async def test_one_more_than_allowed_is_refused_and_who_left_may_come_back(start
         assert (await say(again, session_id="one"))["op"] == "welcome"
 
 
-@pytest.mark.parametrize("words", ["no json", "[]", "{}", '{"session_id": ""}'])
+@pytest.mark.parametrize("words", ["no json", "[]", "{}", '{"session_id": ""}', '{"session_id": 7}'])
 async def test_what_is_no_hello_is_refused(start_daemon: Start, words: str) -> None:
     async with connect(start_daemon()) as connection:
         await connection.send(words)
         assert (await closing(connection))[0] == 1007
+
+
+async def test_two_connections_of_one_session_go_on_without_each_other(start_daemon: Start) -> None:
+    url = start_daemon()
+    async with connect(url) as first:
+        await say(first, session_id="one")
+        async with connect(url) as second:
+            await say(second, session_id="one")
+        assert (await say(first, op="list"))["ids"] == ["one"]
+
+
+async def test_a_server_that_is_away_sends_clients_away_for_a_while(
+    start_daemon: Start, own_server: Callable[..., EmbeddedServer], tmp_path: Path
+) -> None:
+    server = own_server(data_dir=tmp_path / "redis")
+    url = start_daemon(SESSIONSWEEP_REDIS_URL=server.url)
+    async with connect(url) as client:
+        await say(client, session_id="one")
+        server.kill()
+        await client.send(json.dumps({"op": "echo"}))
+        assert await closing(client) == (1013, "try again later")
+    server.start()
+    async with connect(url) as client:
+        assert (await say(client, session_id="one"))["op"] == "welcome"

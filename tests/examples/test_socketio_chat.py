@@ -17,6 +17,7 @@ from sessionsweep.engine.trust import Trust
 from sessionsweep.engine.upkeep import PROCESS_SILENCE, Upkeep
 from sessionsweep.model.books import imbalance
 from sessionsweep.store import operations as op
+from sessionsweep_workers.devstack.server import EmbeddedServer
 from support.nodes import KEY
 from support.processes import LocalProcess, wait_until
 
@@ -178,3 +179,21 @@ async def test_nobody_is_refused_and_leaves_nothing(
     with pytest.raises(NotConnected):
         await join(chat_nodes[0], auth)
     assert operator.stats().total_sessions_created == 0
+
+
+async def test_while_the_server_is_away_a_call_is_answered_and_all_goes_on_afterwards(
+    own_chat: tuple[LocalProcess, EmbeddedServer], join: Join
+) -> None:
+    node, server = own_chat
+    one = await join(node, {"user": "ana"})
+    await one.pool_of("a")
+    server.kill()
+    for event, data in (("say", "hello"), ("who", "ana")):
+        assert await one.sio.call(event, data, timeout=60) == {"error": "try again later"}
+    with pytest.raises(NotConnected):
+        await join(node, {"user": "bo"})
+    server.start()
+    assert await one.sio.call("say", "hello again", timeout=60) is None
+    await one.until(lambda: one.said == [{"user": "ana", "text": "hello again"}])
+    assert await one.sio.call("who", "ana", timeout=20) == 1
+    assert "Traceback" not in node.logs(), node.tail()

@@ -110,6 +110,51 @@ def test_the_clock_runs_out_without_renewing_and_the_notes_go(page: Page, make_w
     assert set(asked) <= {"/session", "/sessionsweep/time-left"}, "what only lies open renews nothing"
 
 
+def test_it_warns_before_the_end_and_a_click_keeps_the_notes(page: Page, make_web_nodes: MakeNodes) -> None:
+    (node,) = make_web_nodes("node-a", clock=False, idle_timeout=12)
+    page.goto(node.url)
+    say(page, "Keep me.")  # its session begins after the page
+    warning = page.get_by_role("alertdialog", name="Are you still there?")
+    expect(warning).to_be_visible(timeout=20_000)  # in its last quarter
+    expect(page.get_by_role("button", name="Keep my notes")).to_be_focused()
+    assert page.evaluate(CONTRAST) == []
+    page.keyboard.press("Enter")
+    expect(warning).not_to_be_visible()
+    expect(page.get_by_role("timer")).to_have_text(re.compile("0:1[012]"))
+    expect(notes(page)).to_have_count(1)
+    expect(warning).to_be_visible(timeout=20_000)  # and again
+    node.sessions.end(node.sessions.list()[0][0].id)
+    expect(page.get_by_text("Your session has ended.").first).to_be_visible(timeout=20_000)
+
+
+def test_other_sessions_are_listed_and_ended(page: Page, nodes: list[WebNode], browser: Browser) -> None:
+    def log_in(visit: Page, node: WebNode) -> None:
+        visit.goto(node.url)
+        visit.get_by_role("textbox", name="Your name").fill("ana")
+        visit.get_by_role("button", name="Log in").click()
+        expect(visit.get_by_text("ana", exact=True)).to_be_visible()
+
+    contexts = [
+        browser.new_context(user_agent=agent) for agent in ("X11; Linux Firefox/140", "curl/8", "iPhone Safari")
+    ]
+    for context in contexts:
+        log_in(context.new_page(), nodes[1])
+        context.close()
+    log_in(page, nodes[0])
+    others = page.get_by_role("region", name="Your other sessions")
+    expect(others.get_by_role("listitem")).to_have_count(3)
+    for name in ("Firefox on Linux, 127.0.0.1, last seen at", "curl, 127.0.0.1", "Safari on iPhone"):
+        expect(others).to_contain_text(name)
+    assert page.evaluate(CONTRAST) == []
+    others.get_by_role("button", name="End the session in curl").click()
+    expect(others.get_by_role("listitem")).to_have_count(2)
+    expect(page.get_by_role("heading", name="Your other sessions")).to_be_focused()
+    others.get_by_role("button", name="End all others").click()
+    expect(others).not_to_be_visible()
+    expect(page.get_by_text("ana", exact=True)).to_be_visible()
+    assert nodes[0].sessions.stats().active_sessions == 1
+
+
 def test_what_went_wrong_is_said(page: Page, make_web_nodes: MakeNodes, browser: Browser) -> None:
     (node,) = make_web_nodes("node-a", max_bytes_per_session="5kB")
     context = browser.new_context()  # its console may complain: a refused request is logged there
