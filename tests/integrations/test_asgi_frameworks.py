@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
@@ -156,7 +157,7 @@ class Server(LocalProcess):
 def server(framework: str, redis_url: str, namespace: str, tmp_path: Path) -> Iterator[Server]:
     here = Path(__file__).parent
     env = {
-        "PYTHONPATH": f"{here}:{here.parent}",
+        "PYTHONPATH": os.pathsep.join((str(here), str(here.parent), os.environ.get("PYTHONPATH", ""))),
         "SESSIONSWEEP_REDIS_URL": redis_url,
         "SESSIONSWEEP_NAMESPACE": namespace,
         "SESSIONSWEEP_SECRET_KEY": KEY,
