@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from sessionsweep import Sessions, Settings
+from sessionsweep import AsyncSessions, Sessions, Settings
 from sessionsweep_workers.devstack.server import EmbeddedServer
 from support.nodes import KEY
 
@@ -107,3 +108,20 @@ async def test_a_server_that_is_away_sends_clients_away_for_a_while(
     server.start()
     async with connect(url) as client:
         assert (await say(client, session_id="one"))["op"] == "welcome"
+
+
+async def test_an_id_stays_known_as_long_as_one_of_its_connections_is_open() -> None:
+    from session_daemon.manager import SessionManager, settings_from
+
+    sessions = AsyncSessions(settings_from({}))
+    manager = SessionManager(sessions)
+    first = await manager.ensure("one")
+    second = await manager.ensure("one")
+    del second
+    gc.collect()
+    await manager.update_activity("one")
+    await first.end()
+    again = await manager.ensure("one")
+    assert again.id != first.id, "who comes back after the end gets a new session"
+    await manager.update_activity("one")
+    await sessions.close()
