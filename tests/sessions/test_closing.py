@@ -7,12 +7,14 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import redis
 
 from sessionsweep import AsyncSessions, Sessions, Settings, StoreUnavailableError
+from sessionsweep.engine.reclaim import Reclaim
 from sessionsweep.store import operations as op
 from sessionsweep.store.redis.aio import AsyncRedisStore
 from sessionsweep.store.redis.sync import RedisStore
@@ -143,3 +145,16 @@ async def test_asynchronous_code_that_may_not_subscribe_is_told_once(
 def told(caplog: pytest.LogCaptureFixture) -> int:
     """How often a log line said that nudges aren't heard."""
     return sum(r.levelno == logging.WARNING and "hears no nudges" in r.getMessage() for r in caplog.records)
+
+
+def test_who_may_not_publish_ends_sessions_whole(deaf: str, tmp_path: Path) -> None:
+    settings = Settings(redis_url=deaf, secret_key="k" * 40, node="a", volumes=f"a={tmp_path / 'a'}")
+    with closing(Sessions(settings)) as sessions:
+        session, _ = sessions.create()
+        with session.new_file() as file:
+            file.write(b"x")
+        assert session.end()
+        stats = sessions.stats()
+        assert (stats.active_sessions, stats.resources["owed"], stats.imbalance) == (0, 1, 0)
+        assert Reclaim(sessions.core, sessions.store).run_once().deleted == 1
+        assert not file.path.exists()

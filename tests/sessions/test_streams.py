@@ -121,6 +121,20 @@ def test_a_client_that_comes_right_back_finds_its_place(make: Make) -> None:
         pass
 
 
+def test_two_clients_of_a_session_leave_two_places(make: Make) -> None:
+    sessions = make(max_streams_per_session=2)
+    session, _ = sessions.create()
+    left = set()
+    for linger in (60, 0.01):
+        with (
+            session.stream("chat", close=Socket().close, linger=linger) as one,
+            session.stream("chat", close=Socket().close, linger=linger) as two,
+        ):
+            left |= {one.id, two.id}
+    assert len(left) == 2
+    wait_until(lambda: books(sessions)["active"] == 0, what="both are given back when their time is over")
+
+
 def test_a_place_that_lingers_ends_with_its_session(make: Make) -> None:
     sessions = make()
     session, _ = sessions.create()

@@ -92,7 +92,7 @@ class Streams:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._open: dict[str, Stream] = {}
-        self._lingering: dict[tuple[str, str], _Lingering] = {}
+        self._lingering: dict[str, _Lingering] = {}  # by the stream's id: two tabs of a session leave two places
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._beaten = 0.0  # monotonic; 0: not yet
@@ -125,9 +125,10 @@ class Streams:
         True: it takes over the place that the same session left within its `linger` seconds, and is registered already.
         """
         with self._lock:
-            left = self._lingering.pop((stream.session_id, stream.purpose), None) if linger else None
+            left = self._place_of(stream) if linger else None
             if left is not None:
-                stream.id, stream.registered = left.stream.id, True
+                del self._lingering[left.id]
+                stream.id, stream.registered = left.id, True
             stream.location = process_location(self.process)
             self._open[stream.id] = stream
         return left is not None
@@ -145,9 +146,14 @@ class Streams:
             if stream.reason is not None:
                 return False  # it was closed from elsewhere, which acknowledges it
             if linger and not self._stop.is_set():
-                self._lingering[stream.session_id, stream.purpose] = _Lingering(stream, time.monotonic() + linger)
+                self._lingering[stream.id] = _Lingering(stream, time.monotonic() + linger)
                 return False
         return True
+
+    def _place_of(self, stream: Stream) -> Stream | None:
+        wanted = stream.session_id, stream.purpose
+        places = (left.stream for left in self._lingering.values())
+        return next((one for one in places if (one.session_id, one.purpose) == wanted), None)
 
     def mine(self) -> list[Stream]:
         """Those that are open here now."""
@@ -259,8 +265,7 @@ class Streams:
     def _attempt(self, resource_id: str, closing: Future[None] | None) -> op.Attempt:
         if closing is None:  # its client left, or left a place that lingered
             with self._lock:
-                for key in [key for key, left in self._lingering.items() if left.stream.id == resource_id]:
-                    del self._lingering[key]
+                self._lingering.pop(resource_id, None)
             return op.Attempt(resource_id, Outcome.GONE)
         if not closing.done():
             return op.Attempt(resource_id, Outcome.FAILED, 1000, f"not closed after {CLOSING:.0f} s")

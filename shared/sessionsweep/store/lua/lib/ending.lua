@@ -1,6 +1,7 @@
 -- Ends one session: its record goes, and what it owned is owed. O(locations), never O(resources).
 local function nudge(prefix, location)
-  redis.call('PUBLISH', string.match(prefix, '^(.-):{') .. ':nudge:' .. location, location)
+  -- pcall: a user without rights to the channel must not leave a session ended half; the queue is what counts
+  redis.pcall('PUBLISH', string.match(prefix, '^(.-):{') .. ':nudge:' .. location, location)
 end
 
 -- Raises before anything is written where a key has another type than ours: a session that is ended half owes nothing to
