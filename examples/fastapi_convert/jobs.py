@@ -79,8 +79,9 @@ def _run(session: Session, resource_id: str) -> None:
     try:
         with session.keep_alive(max=LONGEST), session.pin(resource_id, max=LONGEST) as source:
             result = _convert(session, resource_id, source)
-            _tell(session, resource_id, done=1.0, result=result)
             session.extend()  # from here on its owner has the whole idle time to fetch it
+        # told when nothing keeps the session any more: a page that then asks for the time left hears the truth
+        _tell(session, resource_id, done=1.0, result=result)
     except (UnsuitableError, LimitReachedError, ResourceNotFoundError) as error:
         _tell(session, resource_id, error=str(error))
     except VolumeError:

@@ -60,7 +60,7 @@ def test_a_visit(page: Page, make_site: MakeSite) -> None:
 def test_it_warns_also_where_the_session_began_after_the_page(page: Page, make_site: MakeSite) -> None:
     site = make_site(idle_timeout="50")  # less than the minute before which it warns
     page.goto(site.url)
-    send(page, recording(1))
+    send(page, recording(60))  # while the job works, it keeps the session for longer than that
     warning = page.get_by_role("alertdialog", name="Are you still there?")
     expect(warning).to_be_visible(timeout=20_000)
     check_looks(page)

@@ -67,6 +67,7 @@ function open(item, job) {
       streams.delete(job.id);
       next();
       then(JSON.parse(told.data));
+      changed(); // the job kept the session, and does no more
     });
   stream.addEventListener("progress", (told) => {
     const { done } = JSON.parse(told.data);
