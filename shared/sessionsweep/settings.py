@@ -191,8 +191,8 @@ class Settings(BaseSettings):
     )
     admin_token: Annotated[SecretStr | None, BeforeValidator(parse_secret), DefaultText("none")] = Field(
         None,
-        description="The token of the admin side (`X-Admin-Token`); without one it refuses to start. Takes effect "
-        "with the admin API, which is still to come.",
+        description="The tokens of the admin side (`X-Admin-Token`), separated by commas or lines, each `[read|write] "
+        "TOKEN [UNTIL]`; `sha256:` and a hash may stand for TOKEN. Without any it refuses to start.",
     )
     admin_token_file: str | None = Field(None, description="A file that holds `ADMIN_TOKEN`, instead of it.")
     lease: PositiveDuration = Field(

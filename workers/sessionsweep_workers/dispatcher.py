@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from kombu.exceptions import OperationalError
@@ -51,6 +52,10 @@ class Dispatcher:
     def read(self, request_id: str) -> dict[str, Any] | None:
         """The record of a request as it is (see passes.read); None: no worker has begun."""
         return passes.read(self._store, request_id)
+
+    def last_runs(self) -> dict[str, dict[str, Any]]:
+        """The record of each task's last run, by `<task>` or `<task>:<volume>`, whoever asked for it."""
+        return {name: asdict(run) for name, run in passes.last_runs(self._store).items()}
 
     def wait(self, request_id: str, timeout: float, tick: Callable[[float], None] = lambda _: None) -> dict[str, Any]:
         """The record of a request when it has ended, with its parts; `state` is `done` or `failed`.

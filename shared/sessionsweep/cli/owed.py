@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,10 +10,9 @@ from sessionsweep.cli.connecting import deployment
 from sessionsweep.cli.options import Json
 from sessionsweep.cli.output import brief, count, note, print_json, print_listing, say, waiting
 from sessionsweep.errors import SessionSweepError
-from sessionsweep.operator import causes, naming, owed
+from sessionsweep.operator import causes, fields, naming, owed
 from sessionsweep.operator.naming import Names
 from sessionsweep.operator.owed import OwedResource, Standing
-from sessionsweep.sessions.view import Resource, moment
 from sessionsweep.units import format_size
 
 app = typer.Typer(no_args_is_help=True, help="What ended sessions left, and still lies there.")
@@ -45,7 +44,7 @@ def list_(
         except ValueError:
             raise typer.BadParameter(f"{cursor!r} is no cursor of a list; leave it out to begin anew") from None
     if as_json:
-        rows = [_fields(one, names) for one in found.resources]
+        rows = [fields.of_owed(one, names) for one in found.resources]
         print_json({"owed": rows, "next_cursor": found.next_cursor, "looked_at": found.looked_at})
         return
     print_listing(
@@ -92,28 +91,3 @@ def _below(one: OwedResource, names: Names) -> list[str]:
     where = names.path(one.session_id, r)
     why = causes.explained(r.error) if one.standing is Standing.FAILING else _WHY[one.standing]
     return [f"{names.label(r.location)}: {where}" if where else names.label(r.location), why]
-
-
-def _fields(one: OwedResource, names: Names) -> dict[str, Any]:
-    r, seen = one.record, Resource.of(one.record)
-    return {
-        "resource_id": r.resource_id,
-        "session_id": one.session_id,
-        "location": r.location,
-        "volume_id": naming.volume_id_of(r.location) or None,
-        "volume": names.names.get(r.location) or None,
-        "path": names.path(one.session_id, r) or None,
-        "kind": seen.kind,
-        "purpose": r.purpose,
-        "size": r.size,
-        "standing": one.standing,
-        "tries": r.tries,
-        "error": r.error,
-        "meaning": causes.meaning(r.error),
-        "next_attempt": moment(one.next_attempt),
-        "session_ended": None if one.ended is None else moment(one.ended),
-        "end_reason": one.reason or None,
-        "owed_seconds": one.owed_seconds,
-        "created_at": seen.created_at,
-        "last_used": seen.last_used,
-    }

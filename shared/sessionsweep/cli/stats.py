@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
 
 from sessionsweep.cli.connecting import deployment, warn_if_forgetful
 from sessionsweep.cli.options import Json
 from sessionsweep.cli.output import brief, count, print_json, print_listing, print_pairs, say
-from sessionsweep.operator import nodes, places
+from sessionsweep.operator import fields, nodes, places
 from sessionsweep.operator.queries import Overview, overview
 from sessionsweep.operator.volumes import has_any
 from sessionsweep.units import format_size
@@ -24,16 +22,7 @@ def stats(as_json: Json = False) -> None:
         if here.run(has_any(here.core)):  # sessions alone need no volume
             warn_if_forgetful(here)
     if as_json:
-        rest = {
-            "backlog": seen.backlog,
-            "volumes": [_place(place) for place in where],
-            "nodes": alive,
-            "holds": [hold.scope for hold in seen.holds],
-            "alarms": [{"reason": alarm.reason, "text": alarm.text} for alarm in seen.alarms],
-            "last_sweep_seconds_ago": seen.last_sweep_seconds_ago,
-            "beat_seconds_ago": seen.beat_seconds_ago,
-        }
-        print_json({**asdict(seen.stats), **rest})
+        print_json(fields.of_overview(seen, where, alive))
         return
     print_pairs(_totals(seen, alive))
     if where:
@@ -91,7 +80,3 @@ def _row(place: places.Place) -> tuple[object, ...]:
         brief(debt.late_seconds) if debt.late_seconds else "-",
         working or ("NONE" if place.volume_id else "-"),
     )
-
-
-def _place(place: places.Place) -> dict[str, Any]:
-    return {**asdict(place), "debt": {**asdict(place.debt), "complete": place.debt.is_complete}}

@@ -5,6 +5,7 @@ Times are aware datetimes in UTC, durations seconds, sizes bytes. No field holds
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,8 +15,11 @@ from sessionsweep.model.states import ResourceState
 from sessionsweep.operator import causes, naming
 from sessionsweep.operator.advice import advice
 from sessionsweep.operator.naming import Names
-from sessionsweep.operator.queries import Life, SessionCase
-from sessionsweep.sessions.view import Resource, SessionView, moment
+from sessionsweep.operator.nodes import Node
+from sessionsweep.operator.owed import OwedResource
+from sessionsweep.operator.places import Place
+from sessionsweep.operator.queries import Life, Overview, SessionCase
+from sessionsweep.sessions.view import Resource, SessionView, Stats, moment
 from sessionsweep.store.operations import DeadLetter
 
 
@@ -92,6 +96,31 @@ def of_dead_letter(letter: DeadLetter, names: Names) -> dict[str, Any]:
     }
 
 
+def of_owed(one: OwedResource, names: Names) -> dict[str, Any]:
+    r, seen = one.record, Resource.of(one.record)
+    return {
+        "resource_id": r.resource_id,
+        "session_id": one.session_id,
+        "location": r.location,
+        "volume_id": naming.volume_id_of(r.location) or None,
+        "volume": names.names.get(r.location) or None,
+        "path": names.path(one.session_id, r) or None,
+        "kind": seen.kind,
+        "purpose": r.purpose,
+        "size": r.size,
+        "standing": one.standing,
+        "tries": r.tries,
+        "error": r.error,
+        "meaning": causes.meaning(r.error),
+        "next_attempt": moment(one.next_attempt),
+        "session_ended": None if one.ended is None else moment(one.ended),
+        "end_reason": one.reason or None,
+        "owed_seconds": one.owed_seconds,
+        "created_at": seen.created_at,
+        "last_used": seen.last_used,
+    }
+
+
 def of_hold(hold: Hold, now: int) -> dict[str, Any]:
     """A hold with what it stops and what to do; `now` is the store's time in ms."""
     return {
@@ -103,6 +132,35 @@ def of_hold(hold: Hold, now: int) -> dict[str, Any]:
         "age_seconds": (now - hold.since) / 1000,
         "ends_in_seconds": (hold.until - now) / 1000 if hold.until else None,
     }
+
+
+def of_stats(stats: Stats) -> dict[str, Any]:
+    """The totals of the books."""
+    return asdict(stats)
+
+
+def of_place(place: Place) -> dict[str, Any]:
+    """A volume, or another location: what it owes, who mounts it, what stops it."""
+    return {**asdict(place), "debt": {**asdict(place.debt), "complete": place.debt.is_complete}}
+
+
+def of_overview(seen: Overview, where: Sequence[Place], alive: Sequence[Node]) -> dict[str, Any]:
+    """All that `stats` shows."""
+    return {
+        **of_stats(seen.stats),
+        "backlog": [asdict(one) for one in seen.backlog],
+        "volumes": [of_place(place) for place in where],
+        "nodes": [of_node(node) for node in alive],
+        "holds": [hold.scope for hold in seen.holds],
+        "alarms": [{"reason": alarm.reason, "text": alarm.text} for alarm in seen.alarms],
+        "last_sweep_seconds_ago": seen.last_sweep_seconds_ago,
+        "beat_seconds_ago": seen.beat_seconds_ago,
+    }
+
+
+def of_node(node: Node) -> dict[str, Any]:
+    """A node by its worker's last heartbeat."""
+    return asdict(node)
 
 
 def _what_and_where(session_id: str, record: ResourceRecord, names: Names) -> dict[str, Any]:

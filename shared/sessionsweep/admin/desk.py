@@ -1,0 +1,128 @@
+"""What the admin side works on: the deployment's store, its doorkeeper, and the way to its workers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+
+from fastapi import Depends, Request
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from sessionsweep.admin.access import Doorkeeper, Grant, Scope
+from sessionsweep.admin.problems import UnavailableError
+from sessionsweep.deployment import Core
+from sessionsweep.errors import SessionSweepError
+from sessionsweep.integrations.forwarded import client_address
+from sessionsweep.sessions.sync import Sessions
+from sessionsweep.settings import Settings
+from sessionsweep.store.flow import Flow, run
+from sessionsweep.store.protocol import Store
+
+if TYPE_CHECKING:
+    from sessionsweep_workers.dispatcher import Dispatcher
+
+R = TypeVar("R")
+log = logging.getLogger(__name__)
+_header = APIKeyHeader(name="X-Admin-Token", auto_error=False, description="A token of SESSIONSWEEP_ADMIN_TOKEN.")
+_bearer = HTTPBearer(auto_error=False, description="The same token, as a Bearer.")
+
+
+class Desk:
+    """One deployment as the admin side sees it.
+
+    Raises:
+        ConfigurationError: no admin token is configured; the store is another process's memory.
+    """
+
+    def __init__(self, sessions: Sessions, prefix: str) -> None:
+        self.doorkeeper = Doorkeeper(sessions.settings)
+        self.sessions = sessions
+        self.prefix = prefix
+        self._dispatcher: Dispatcher | None = None
+        self._connecting = threading.Lock()
+
+    @property
+    def settings(self) -> Settings:
+        """Its settings."""
+        return self.sessions.settings
+
+    @property
+    def core(self) -> Core:
+        """Its settings in the store's units, and this node's volumes."""
+        return self.sessions.core
+
+    @property
+    def store(self) -> Store:
+        """Its store."""
+        return self.sessions.store
+
+    def run(self, flow: Flow[R]) -> R:
+        """Drives a flow."""
+        return run(flow, self.store)
+
+    def dispatcher(self) -> Dispatcher:
+        """The way to the workers.
+
+        Raises:
+            UnavailableError: this deployment has none, or Celery isn't installed here.
+        """
+        if self.settings.sweeper != "workers":
+            raise UnavailableError("SWEEPER=in-process: each web process sweeps by itself, nobody takes orders.")
+        with self._connecting:
+            if self._dispatcher is None:
+                try:
+                    from sessionsweep_workers.dispatcher import Dispatcher
+                except ModuleNotFoundError as error:
+                    raise UnavailableError(
+                        f"{error.name} isn't installed here: pip install 'sessionsweep[workers]'."
+                    ) from error
+                self._dispatcher = Dispatcher(self.settings)
+            return self._dispatcher
+
+    def dispatch(self, task: str, **kwargs: Any) -> str:
+        """Sends a task to the workers: the id of its record.
+
+        Raises:
+            UnavailableError: there is no way to them, or the broker doesn't take it.
+        """
+        try:
+            return self.dispatcher().dispatch(task, kwargs)
+        except UnavailableError:
+            raise
+        except SessionSweepError as error:
+            log.warning("%s", error)  # names the broker's host
+            raise UnavailableError("The broker doesn't take the message; is it running?") from error
+
+    def close(self) -> None:
+        """Closes connections to the broker. Idempotent."""
+        with self._connecting:
+            if self._dispatcher is not None:
+                self._dispatcher.close()
+                self._dispatcher = None
+
+
+def desk(request: Request) -> Desk:
+    """The app's desk."""
+    return cast(Desk, request.app.state.desk)
+
+
+def _let_in(scope: Scope) -> Any:
+    def check(
+        request: Request,
+        at: Annotated[Desk, Depends(desk)],
+        key: Annotated[str | None, Depends(_header)],
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    ) -> Grant:
+        token = key or (bearer.credentials if bearer else None)
+        peer = request.client.host if request.client else None
+        forwarded = ", ".join(request.headers.getlist("x-forwarded-for"))
+        address = client_address(peer, forwarded, at.settings.trusted_proxies) or "unknown"
+        return at.doorkeeper.check(token, address, scope)
+
+    return check
+
+
+Here = Annotated[Desk, Depends(desk)]
+Reader = Annotated[Grant, Depends(_let_in(Scope.READ))]
+Writer = Annotated[Grant, Depends(_let_in(Scope.WRITE))]
