@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 import redis
 
@@ -65,7 +66,7 @@ class Up(LocalProcess):
 
     def pids(self) -> dict[str, int]:
         up = self.up
-        single = {name: up[name]["pid"] for name in ("beat", "redis", "flower")}
+        single = {name: up[name]["pid"] for name in ("beat", "redis", "flower", "admin")}
         return {**single, **{item["name"]: item["pid"] for item in (*up["web"], *up["workers"])}}
 
     def wait_new_pid(self, name: str, old: int) -> None:
@@ -131,9 +132,23 @@ def test_up_json_names_everything_that_runs_and_it_answers(up: Up) -> None:
         assert client.config_get("appendonly")["appendonly"] == "yes"
 
 
+def test_the_admin_side_takes_the_token_that_is_printed_and_sends_sweeps(up: Up) -> None:
+    said = re.search(r"^admin +(\S+)/admin/sessions +X-Admin-Token: (\S+)$", up.logs(), re.MULTILINE)
+    assert said is not None
+    assert said[1] == up.up["admin_url"]
+    for token, status in ((said[2], 200), ("wrong", 401)):
+        answer = httpx.get(f"{said[1]}/admin/nodes", headers={"X-Admin-Token": token}, timeout=20)
+        assert answer.status_code == status, answer.text
+    with httpx.Client(base_url=said[1], headers={"X-Admin-Token": said[2]}, timeout=20) as web:
+        sent = web.post("/admin/sweeps/orphans")
+        assert sent.status_code == 202
+        wait_until(lambda: web.get(sent.headers["Location"]).json().get("state") == "done", 60, "the sweep ended")
+        assert "sessionsweep.sweep_orphans" in {run["name"] for run in web.get("/admin/sweeps").json()["sweeps"]}
+
+
 def test_one_pid_is_one_process(up: Up) -> None:
     """Nobody but what `up.json` names, and the undertaker: nothing to be left behind when one is killed."""
-    wait_until(lambda: len(descendants(up.pid)) == 8)
+    wait_until(lambda: len(descendants(up.pid)) == 9)
     (undertaker,) = descendants(up.pid) - set(up.pids().values())
     assert b"undertaker.py" in Path(f"/proc/{undertaker}/cmdline").read_bytes()
 
@@ -153,6 +168,7 @@ def test_no_secret_in_any_command_line(up: Up) -> None:
         urlsplit(said["redis_url"]).password,
         urlsplit(said["flower_url"]).password,
         (up.folder / "secret-key").read_text().strip(),
+        (up.folder / "admin-token").read_text().strip(),
     ]
     for pid in descendants(up.pid):
         words = Path(f"/proc/{pid}/cmdline").read_text()
@@ -167,7 +183,7 @@ def test_settings_of_the_environment_hold_and_nodes_have_their_own(up: Up) -> No
             assert ours == {}
             continue
         assert ours["SESSIONSWEEP_IDLE_TIMEOUT"] == "7m"
-        letter = name[-1] if name[:-1] in ("web-", "worker-") else None
+        letter = "a" if name == "admin" else name[-1] if name[:-1] in ("web-", "worker-") else None
         assert ours.get("SESSIONSWEEP_NODE") == (f"node-{letter}" if letter else None)
         if letter:
             assert re.fullmatch(rf"{letter}=\S+/{letter},shared=\S+/shared", ours["SESSIONSWEEP_VOLUMES"])
@@ -265,7 +281,11 @@ NOISE = (
 def test_a_start_says_where_to_look_and_little_else(up: Up) -> None:
     said = up.logs().partition("All is ready")[0]
     assert [noise for noise in NOISE if noise in said] == []
-    for address in [web["url"] for web in up.up["web"]] + [up.up["flower_url"], str(up.folder / "env")]:
+    for address in [web["url"] for web in up.up["web"]] + [
+        up.up["flower_url"],
+        up.up["admin_url"],
+        str(up.folder / "env"),
+    ]:
         assert len([line for line in said.splitlines() if address in line]) == 1, address
     assert "Ctrl-C stops it" in up.logs()
 
@@ -322,6 +342,22 @@ def test_a_key_of_the_users_own_is_written_nowhere(start: Callable[..., Up], tmp
     assert stack.wait(15) == 0
     assert re.search(r"Stopping; .*All is stopped\. What it kept is in \S+data\.$", stack.logs().strip(), re.DOTALL)
     assert not environment.exists()
+
+
+def test_an_admin_token_of_the_users_own_is_the_admin_sides_alone(start: Callable[..., Up], tmp_path: Path) -> None:
+    token = "my-own-token-" + "t" * 40
+    stack = start(tmp_path / "data", SESSIONSWEEP_ADMIN_TOKEN=token)
+    assert httpx.get(f"{stack.up['admin_url']}/admin/sessions", headers={"X-Admin-Token": token}).status_code == 200
+    assert token not in stack.logs()
+    knowing = {name for name, pid in stack.pids().items() if token in Path(f"/proc/{pid}/environ").read_text()}
+    assert knowing == {"admin"}
+
+
+def test_an_admin_token_that_is_none_is_said_before_anything_starts(tmp_path: Path) -> None:
+    stack = Up(tmp_path / "data", tmp_path, SESSIONSWEEP_ADMIN_TOKEN="read some-token whenever")
+    with pytest.raises(RuntimeError, match=r"(?s)ended with 1.*SESSIONSWEEP_ADMIN_TOKEN: entry 1"):
+        stack.start()
+    assert "Starting" not in stack.logs()
 
 
 def test_a_server_of_ones_own_that_cant_be_used_is_named_with_the_fix(

@@ -14,10 +14,10 @@ def up(
     data_dir: Annotated[
         Path | None, typer.Option(help="Keeps everything for the next run; without it all is temporary.")
     ] = None,
-    port_base: Annotated[int | None, typer.Option(help="Listen on this port and the next three.")] = None,
+    port_base: Annotated[int | None, typer.Option(help="Listen on this port and the next four.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show all that the programs say.")] = False,
 ) -> None:
-    """Run the whole system on this machine: Redis, two web nodes, workers, beat and Flower. Ctrl-C stops it."""
+    """Run the whole system on this machine: Redis, two web nodes, workers, beat, Flower and the admin side. Ctrl-C stops it."""
     try:
         from sessionsweep_workers.devstack.stack import run
     except ModuleNotFoundError as error:

@@ -100,6 +100,13 @@ class DataFolder:
             self._write(path, secrets.token_urlsafe(48) + "\n")
         return path
 
+    def admin_token(self) -> Path:
+        """The file with the token of the admin side, made at the first call."""
+        path = self.path / "admin-token"
+        if not path.exists():
+            self._write(path, secrets.token_urlsafe(32) + "\n")
+        return path
+
     def load_state(self) -> dict[str, Any]:
         """What `save_state` saved last; empty if nothing, or if it can't be read."""
         with contextlib.suppress(OSError, ValueError):

@@ -2,7 +2,7 @@
 
     stage 0   redis               the embedded server, unless SESSIONSWEEP_REDIS_URL names another
     stage 1   worker-a, worker-b  each mounts the volume of its node, and both mount `shared`
-    stage 2   web-a, web-b, beat, flower
+    stage 2   web-a, web-b, beat, flower, admin
 
 A web node and the worker beside it are one node (`node-a`): the same name, the same volumes. All
 SESSIONSWEEP_ settings of the environment hold for all processes, but VOLUMES and NODE, which make the nodes.
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sessionsweep.admin.access import Doorkeeper
 from sessionsweep.engine.server import refuse_eviction
 from sessionsweep.errors import ConfigurationError, StoreError
 from sessionsweep.sessions.connect import make_store
@@ -34,13 +35,14 @@ from .server import EmbeddedServer
 from .supervisor import Supervisor
 
 SHARED = "shared"
-LISTENERS = ("web-a", "web-b", "flower", "redis")  # what gets port_base, port_base + 1, …
+LISTENERS = ("web-a", "web-b", "flower", "redis", "admin")  # what gets port_base, port_base + 1, …
 FLOWER_USER = "admin"
-_NEEDED = ("celery", "flask", "flower", "waitress")
+_NEEDED = ("celery", "fastapi", "flask", "flower", "limits", "uvicorn", "waitress")
 _PYTHON = (sys.executable, "-P")  # -P: a folder named `redis` where `up` is run must not hide the package
 _CELERY = (*_PYTHON, "-m", "celery", "-A", "sessionsweep_workers")
 _QUIET_CELERY = (*_PYTHON, "-m", f"{__package__}.quiet", "-q", "-A", "sessionsweep_workers")
-_SECRET = ("SESSIONSWEEP_SECRET_KEY", "SESSIONSWEEP_ADMIN_TOKEN")  # of the environment: in no file of ours
+_ADMIN = ("SESSIONSWEEP_ADMIN_TOKEN", "SESSIONSWEEP_ADMIN_TOKEN_FILE")  # for the admin side alone
+_SECRET = ("SESSIONSWEEP_SECRET_KEY", *_ADMIN)  # of the environment: in no file of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def run(data_dir: Path | None = None, port_base: int | None = None, *, verbose: 
 
     Args:
         data_dir: keeps everything for the next run; None: a temporary folder, removed at the end.
-        port_base: ports are this and the next three (see `LISTENERS`); None: free ones, the last run's
+        port_base: ports are this and the next four (see `LISTENERS`); None: free ones, the last run's
             if they are.
         verbose: show all that the programs say; else what was done, warnings and errors.
 
@@ -205,6 +207,19 @@ class Stack:
                 ready=answers(self._ports["flower"], "/healthcheck"),
             )
         )
+        listen = ["--host", LOOPBACK, "--port", str(self._ports["admin"]), "--no-proxy-headers", "--no-access-log"]
+        specs.append(
+            ProcessSpec(
+                "admin",
+                [
+                    *(*_PYTHON, "-m", "uvicorn", "--factory", "sessionsweep.admin:create_admin", *listen),
+                    *([] if self._verbose else ["--log-level", "warning"]),
+                ],
+                env={**self._env_of(self._nodes[0]), **self._admin_env()},
+                stage=2,
+                ready=answers(self._ports["admin"], "/admin/healthz"),
+            )
+        )
         return specs
 
     def status(self) -> dict[str, Any]:
@@ -218,6 +233,8 @@ class Stack:
             "beat": {"pid": pid("beat")},
             "redis": {"pid": pid("redis") if self._server is not None else None},
             "flower": {"pid": pid("flower")},
+            "admin_url": self.url("admin"),
+            "admin": {"pid": pid("admin")},
             "web": [
                 {"name": n.web, "url": self.url(n.web), "pid": pid(n.web), "volume": next(iter(n.volumes))}
                 for n in self._nodes
@@ -231,7 +248,7 @@ class Stack:
     def _environment(self) -> dict[str, str]:
         # Foreign CELERY_ and FLOWER_ variables would override what is declared here.
         env = {k: v for k, v in self._environ.items() if not k.startswith(("CELERY_", "FLOWER_"))}
-        for name in ("SESSIONSWEEP_VOLUMES", "SESSIONSWEEP_NODE"):
+        for name in ("SESSIONSWEEP_VOLUMES", "SESSIONSWEEP_NODE", *_ADMIN):
             env.pop(name, None)
         env["SESSIONSWEEP_REDIS_URL"] = self._redis_url
         if not env.get("SESSIONSWEEP_SECRET_KEY") and not env.get("SESSIONSWEEP_SECRET_KEY_FILE"):
@@ -260,6 +277,11 @@ class Stack:
             "FLOWER_STATE_SAVE_INTERVAL": "10000",  # ms; what a kill may cost it
         }
 
+    def _admin_env(self) -> dict[str, str]:
+        """The user's own token, or one that is made and kept in the data folder."""
+        given = {name: self._environ[name] for name in _ADMIN if self._environ.get(name)}
+        return given or {"SESSIONSWEEP_ADMIN_TOKEN_FILE": str(self._folder.admin_token())}
+
     def _check_settings(self) -> None:
         """Refuse here, once, what each process would refuse on its own."""
         if self._redis_url == "memory://":
@@ -271,6 +293,8 @@ class Stack:
         key: dict[str, Any] = {"secret_key_file": key_file} if key_file else {}
         for node in self._nodes:
             settings = Settings(redis_url=self._redis_url, volumes=node.volumes_setting, node=node.name, **key)
+        admin = {name.removeprefix("SESSIONSWEEP_").lower(): value for name, value in self._admin_env().items()}
+        Doorkeeper(Settings(redis_url=self._redis_url, **key, **admin))
         if self._server is None:
             _check_server(settings)
 
@@ -287,12 +311,18 @@ class Stack:
         lines = [(node.web, f"{self.url(node.web)}  files on volume {node.letter}") for node in self._nodes]
         lines += [
             ("flower", str(self.status()["flower_url"])),
+            ("admin", f"{self.url('admin')}/admin/sessions  {self._about_the_token()}"),
             ("redis", f"{where}  its URL with the password is in up.json"),
             ("data", f"{self._folder.path}  ({kept}; all pids and addresses: up.json)"),
             ("cli", f". {shlex.quote(str(self._folder.environment))}; sessionsweep stats"),
         ]
         self._say("\n".join(f"{name:<8} {text}" for name, text in lines))
         self._say("All is ready. Ctrl-C stops it.")
+
+    def _about_the_token(self) -> str:
+        if any(self._environ.get(name) for name in _ADMIN):
+            return "the token is SESSIONSWEEP_ADMIN_TOKEN's"
+        return f"X-Admin-Token: {self._folder.admin_token().read_text().strip()}"
 
     def _for_the_command_line(self) -> dict[str, str]:
         """The settings of the first node, but for secrets that are the user's own."""

@@ -18,6 +18,12 @@ router = APIRouter(tags=["operations"])
 Id = Annotated[str, Path(description="The resource's id.", max_length=200)]
 
 
+@router.get("/healthz")
+def health() -> dict[str, str]:
+    """Whether this process answers; asks nobody, and needs no token."""
+    return {"status": "ok"}
+
+
 @router.get("/stats")
 def stats(here: Here, reader: Reader) -> dict[str, Any]:
     """The books, the backlog, volumes, nodes, holds and alarms: what `sessionsweep stats` shows."""
