@@ -249,6 +249,22 @@ def test_whose_it_is(make: Make, interface: MakeOld) -> None:
     assert [one.user for one in sessions_of(app).list(user="ana")[0]] == ["ana"]
 
 
+@pytest.mark.parametrize("user", [5, "a\nb"])
+def test_who_cannot_be_a_user_is_said_and_nothing_is_taken_over(make: Make, interface: MakeOld, user: Any) -> None:
+    """Kept as a number, `end_user("5")` would miss it."""
+    value = logged_in(interface, {"user": user})
+    app = new_app(make, interface, lambda data: data["user"], TESTING=True)
+    with pytest.raises((TypeError, ValueError), match="text|control"):
+        brings(app, value).get("/who")
+    assert count(app) == 0
+    assert brings(old_app(interface), value).get("/get").json == {"user": user}, "nor lost"
+
+
+def test_a_name_that_is_blank_is_nobodys(make: Make, interface: MakeOld) -> None:
+    app = new_app(make, interface, lambda data: data["user"])
+    assert brings(app, logged_in(interface, {"user": ""})).get("/who").json is None
+
+
 def test_a_permanent_session_lasts_as_long_as_before(make: Make, interface: MakeOld) -> None:
     old = old_app(interface).test_client()
     old.post("/permanent")

@@ -12,14 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sessionsweep.deployment import Core
-from sessionsweep.errors import InvalidTokenError, SessionEndedError
+from sessionsweep.errors import InvalidTokenError
 from sessionsweep.model.ids import ALPHABET
 from sessionsweep.model.session import Client, split_token
-from sessionsweep.model.states import EndReason
-from sessionsweep.policy import fingerprint
-from sessionsweep.sessions import lifecycle, places
-from sessionsweep.store import operations as op
-from sessionsweep.store.flow import Flow, ask
+from sessionsweep.sessions import lifecycle
+from sessionsweep.store.flow import Flow
 from sessionsweep.store.keys import partition_name
 
 #: The domain of what is made of old cookies, under the key that signs tokens (NIST SP 800-108).
@@ -59,6 +56,7 @@ def take_over(core: Core, cookie: str, client: Client, old: Old | None) -> Flow[
 
     Raises:
         LimitReachedError, StoreFullError. ClientMismatchError: it was taken over for another client.
+        ValueError: `old.user` is no name that can be stored.
     """
     tokens = _tokens(core, cookie)
     for token in tokens:
@@ -70,9 +68,10 @@ def take_over(core: Core, cookie: str, client: Client, old: Old | None) -> Flow[
     if old is None:
         return None
     try:
-        return _in_time((yield from _create(core, tokens[0], client, old)), tokens[0])
+        made, token = yield from lifecycle.create(core, client, old.user, old.data, old.idle, old.max, token=tokens[0])
     except InvalidTokenError:
         return None  # it was taken over, and has another token by now
+    return _in_time(made, token)
 
 
 def _in_time(found: lifecycle.Found, token: str) -> tuple[lifecycle.Found, str] | None:
@@ -91,39 +90,3 @@ def _tokens(core: Core, cookie: str) -> list[str]:
         secret = base64.urlsafe_b64encode(digest[32:]).rstrip(b"=").decode()
         made.append(f"{session_id}.{secret}")
     return made
-
-
-def _create(core: Core, token: str, client: Client, old: Old) -> Flow[lifecycle.Found]:
-    """`lifecycle.create` under a given token. Two at a time make one: the same id and secret answer the same session.
-
-    Raises:
-        InvalidTokenError: the id is taken, under another secret. LimitReachedError, StoreFullError
-    """
-    session_id, secret = split_token(token)
-    family, print_ = fingerprint(client, core.settings.client_binding)
-    flags, not_after = yield from places.reserve(core, session_id, old.user)
-    reply = yield from ask(
-        op.CreateSession(
-            session_id,
-            core.macs(session_id, secret)[0],
-            old.idle,
-            old.max,
-            core.width,
-            family,
-            print_,
-            flags,
-            old.user,
-            "",
-            client.ip,
-            client.user_agent,
-            core.settings.node,
-            old.data,
-            not_after,
-        )
-    )
-    if reply.record is None:
-        if reply.reason == EndReason.LIMIT:
-            raise places.lapsed(core, old.user)
-        raise SessionEndedError(reply.reason, session_id)
-    yield from places.confirm(reply.record, flags)
-    return reply.record, reply.now

@@ -69,15 +69,19 @@ def create(
     data: Mapping[str, bytes],
     idle: int | None = None,
     maximum: int | None = None,
+    token: str | None = None,
 ) -> Flow[tuple[Found, str]]:
     """A new session and its token; `data` as encode_data makes it, its own timeouts in ms (None: the settings').
 
+    `token`: the one it is to have, instead of a random one. Two callers at a time that give the same make one session.
+
     Raises:
-        LimitReachedError: a limit on sessions refuses it.
+        LimitReachedError: a limit on sessions refuses it. SessionEndedError: the id in `token` is taken, with another
+            secret or by a session that ended.
     """
     if user is not None:
         check_user(user)
-    session_id, secret = core.new_id(), new_secret()
+    session_id, secret = (core.new_id(), new_secret()) if token is None else split_token(token)
     family, print_ = fingerprint(client, core.settings.client_binding)
     flags, not_after = yield from places.reserve(core, session_id, user)
     reply = yield from ask(

@@ -45,7 +45,8 @@ class OldInterface:
 
         Raises:
             ConfigurationError: the old interface has no key to read its cookies with.
-            TypeError: data that neither JSON nor Flask's tags can hold. LimitReachedError, ClientMismatchError
+            TypeError: data that neither JSON nor Flask's tags can hold, or a user that isn't text.
+            LimitReachedError, ClientMismatchError
         """
         # Before a look into our store: two requests at a time import once, and the record that the first one deletes
         # is in our store by then.
@@ -59,8 +60,7 @@ class OldInterface:
         old = None
         if something:
             idle, longest = lasts.of(bool(values.get(PERMANENT)), 0)
-            user = None if self.user_of is None else self.user_of(values)
-            old = Old(encode_data(tags.write(values)), user, ms(idle), ms(longest))
+            old = Old(encode_data(tags.write(values)), self._user(values), ms(idle), ms(longest))
         taken = run(take_over(sessions.core, cookie, client, old), sessions.store)
         if something:
             self._delete(app, held)
@@ -68,6 +68,13 @@ class OldInterface:
             return None
         (record, now), token = taken
         return Session(sessions, record, now), token
+
+    def _user(self, values: Mapping[str, Any]) -> str | None:
+        user = None if self.user_of is None else self.user_of(values)
+        if user is not None and not isinstance(user, str):
+            # A primary key is often a number. Kept as one it would be found by no `end_user("5")`.
+            raise TypeError(f"migrate_user answered {user!r}; give text (`str(…)`), as you give log_in, or None")
+        return user or None  # some apps blank the name at log-out
 
     def _delete(self, app: Flask, held: SessionMixin) -> None:
         """By what any interface understands: saving an emptied session. A signed cookie has no record to delete."""
