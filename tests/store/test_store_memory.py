@@ -6,10 +6,11 @@ import asyncio
 import gc
 import time
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from driving import DISK, MAC, NEW_MAC, P, create_op
+from driving import DISK, MAC, NEW_MAC, OTHER_MAC, P, create_op
 
 from sessionsweep.model.ids import new_resource_id, new_session_id
 from sessionsweep.model.states import EndReason, Outcome
@@ -23,6 +24,34 @@ LARGEST_SESSION = 400  # bytes: goal P14
 def test_it_carries_out_every_operation() -> None:
     known = {kind for kind in vars(op).values() if isinstance(kind, type) and issubclass(kind, op.Operation)}
     assert set(STEPS) == known - {op.Operation}
+
+
+class Unequal(bytes):
+    """A secret's hash that nobody may compare byte by byte."""
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("compared in a time that tells how much of it is right")
+
+    __ne__ = __eq__
+    __hash__ = bytes.__hash__
+
+
+def test_hashes_of_secrets_are_compared_in_constant_time() -> None:
+    store, sid = MemoryStore(), new_session_id(P)
+    right, wrong, new = Unequal(MAC), Unequal(OTHER_MAC), Unequal(NEW_MAC)
+    made = create_op(sid)
+    store.execute(made)
+    assert store.execute(replace(made, mac=right)).status is op.OpenStatus.OK
+    assert store.execute(replace(made, mac=wrong)).status is op.OpenStatus.INVALID
+    assert store.execute(op.OpenSession(sid, (wrong, right))).status is op.OpenStatus.OK
+    assert store.execute(op.OpenSession(sid, (wrong,))).status is op.OpenStatus.INVALID
+    assert store.execute(op.SaveData(sid, {}, right)).record is not None
+    assert store.execute(op.SaveData(sid, {}, wrong)).record is None
+    assert store.execute(op.RotateSession(sid, (wrong,), new)).record is None
+    assert store.execute(op.RotateSession(sid, (right,), new)).record is not None
+    store.advance(made.idle)
+    assert store.execute(op.OpenSession(sid, (wrong,))).status is op.OpenStatus.INVALID
+    assert store.execute(op.OpenSession(sid, (new,))).status is op.OpenStatus.ENDED
 
 
 def test_the_clock_runs_with_the_machine_s_and_can_be_moved_and_stopped() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from hmac import compare_digest
+
 from sessionsweep.model import books
 from sessionsweep.model.session import FLAG_USER_BOOK, FLAG_USER_QUOTA, Tombstone
 from sessionsweep.model.states import EndReason
@@ -51,7 +54,7 @@ def create(state: State, operation: CreateSession) -> Opened:
         with state.stripe(session_id):
             session = state.sessions.get(session_id)
             if session is not None:
-                if session.seal[:16] != operation.mac:
+                if not _is_one_of(session.seal[:16], (operation.mac,)):
                     return Opened(OpenStatus.INVALID, now)
                 return opened(OpenStatus.OK, now, session_id, session)
             if partition.grave(session_id, now) is not None:
@@ -98,6 +101,14 @@ def _more_of(operation: CreateSession) -> More:
     return more
 
 
+def _is_one_of(mac: bytes, macs: Iterable[bytes]) -> bool:
+    """Whether a secret's hash is among some, in the same time whichever it is, or none (ASVS 11.2.4)."""
+    found = False
+    for one in macs:
+        found |= compare_digest(mac, one)
+    return found
+
+
 def touch(session: Session, now: int) -> None:
     """Counts a request; activity never moves backwards."""
     if now > session.last:
@@ -116,7 +127,7 @@ def open_session(state: State, operation: OpenSession) -> Opened:
         if session is None:
             return _INVALID
         parts = unseal(session.seal)
-        if parts[0] not in operation.macs:
+        if not _is_one_of(parts[0], operation.macs):
             return _INVALID
         now = state.clock.now()
         # `reason_due` without its calls
@@ -155,7 +166,7 @@ def _admit(operation: OpenSession, session: Session, now: int, parts: tuple[byte
 def _open_due(state: State, partition: Partition, operation: OpenSession, now: int) -> Opened:
     """Ends a due session, unless idle ends are held. All is checked again: it was read under fewer locks."""
     session = state.sessions.get(operation.session_id)
-    if session is None or session.seal[:16] not in operation.macs:
+    if session is None or not _is_one_of(session.seal[:16], operation.macs):
         return _INVALID
     reason = reason_due(session, now)
     if reason is EndReason.EXPIRED or (
@@ -195,9 +206,9 @@ def rotate(state: State, partition: Partition, operation: RotateSession, now: in
     if session is None or reason_due(session, now) is not None:
         return Opened(OpenStatus.INVALID, now)
     mac = session.seal[:16]
-    if mac == operation.new_mac:
+    if _is_one_of(mac, (operation.new_mac,)):
         return opened(OpenStatus.OK, now, operation.session_id, session)
-    if operation.old_macs and mac not in operation.old_macs:
+    if operation.old_macs and not _is_one_of(mac, operation.old_macs):
         return Opened(OpenStatus.INVALID, now)
     if 0 < operation.not_after < now:
         return Opened(OpenStatus.ENDED, now, None, EndReason.LIMIT)
@@ -254,7 +265,7 @@ def save(state: State, partition: Partition, operation: SaveData, now: int) -> O
     session = state.sessions.get(operation.session_id)
     if session is None or reason_due(session, now) is not None:
         return Opened(OpenStatus.INVALID, now)
-    if operation.mac and operation.mac != session.seal[:16]:
+    if operation.mac and not _is_one_of(session.seal[:16], (operation.mac,)):
         return Opened(OpenStatus.INVALID, now)
     data = {**session.more.data}
     for key, value in operation.changes.items():
