@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from functools import partial, wraps
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
+from sessionsweep.errors import ConfigurationError
 from sessionsweep.integrations.forwarded import client_scheme
 from sessionsweep.integrations.paths import PathPatterns, any_marked, is_no_activity, no_activity
 
@@ -24,6 +26,12 @@ def test_patterns_match_whole_paths() -> None:
 def test_one_pattern_alone_is_a_mistake_that_is_named() -> None:
     with pytest.raises(TypeError, match="list of patterns"):
         PathPatterns("/healthz")
+
+
+@pytest.mark.parametrize("pattern", ["healthz", "", "?", 7])
+def test_a_pattern_that_matches_no_path_is_named_with_its_setting(pattern: Any) -> None:
+    with pytest.raises(ConfigurationError, match="NO_ACTIVITY_PATHS.*begin it with /"):
+        PathPatterns(["/poll", pattern], "NO_ACTIVITY_PATHS")
 
 
 def test_a_mark_is_found_through_wrappers() -> None:

@@ -7,18 +7,27 @@ from collections.abc import Iterable
 from fnmatch import translate
 from typing import Any, TypeVar
 
+from sessionsweep.errors import ConfigurationError
+
 V = TypeVar("V")
 _MARK = "__sessionsweep_no_activity__"
 _marked = False
 
 
 class PathPatterns:
-    """Paths as in a shell: `*` stands for any text, slashes too, `?` for one character; `/poll/*` isn't `/poll`."""
+    """Paths as in a shell: `*` stands for any text, slashes too, `?` for one character; `/poll/*` isn't `/poll`.
 
-    def __init__(self, patterns: Iterable[str] = ()) -> None:
+    Raises:
+        ConfigurationError: one that could match no path; `setting` says where it stands.
+    """
+
+    def __init__(self, patterns: Iterable[str] = (), setting: str = "a pattern of paths") -> None:
         if isinstance(patterns, str):
             raise TypeError(f"give a list of patterns, such as [{patterns!r}]")
         self._patterns = tuple(patterns)
+        for pattern in self._patterns:
+            if not isinstance(pattern, str) or not pattern.startswith(("/", "*")):
+                raise ConfigurationError(f"{setting}: {pattern!r} matches no path; begin it with /")
         self._match = re.compile("|".join(map(translate, self._patterns)) if self._patterns else r"\b\B").match
 
     def __contains__(self, path: str) -> bool:

@@ -68,11 +68,8 @@ class Options:
     def of(cls, app: Flask) -> Options:
         """From the app's configuration. Raises ConfigurationError."""
         patterns: str | Iterable[str] = app.config.get(NO_ACTIVITY_PATHS) or ()
-        listed = [patterns] if isinstance(patterns, str) else list(patterns)
-        for pattern in listed:
-            if not isinstance(pattern, str) or not pattern.startswith(("/", "*")):
-                raise ConfigurationError(f"{NO_ACTIVITY_PATHS}: {pattern!r} matches no path; begin it with /")
-        return cls(PathPatterns(listed), app.config.get(TIME_LEFT_HEADER) or None)
+        listed = [patterns] if isinstance(patterns, str) else patterns
+        return cls(PathPatterns(listed, NO_ACTIVITY_PATHS), app.config.get(TIME_LEFT_HEADER) or None)
 
 
 @dataclass(frozen=True, slots=True)
