@@ -147,14 +147,17 @@ def test_the_keyboard_is_enough_and_focus_comes_back(visit: Visit) -> None:
     page.keyboard.press("Escape")  # heard, and no wish to stay
     expect(warning(page)).not_to_be_visible()
     expect(page.get_by_text("You have been logged out.").first).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("alertdialog", name="Your session is over")).to_be_visible()  # asks nobody any more
 
 
 def test_an_end_elsewhere_is_told(visit: Visit) -> None:
-    site, page = visit(8, 'data-warn="7" data-ended="Das war es." data-close="Zu" data-title="Noch da?"')
+    words = 'data-title="Noch da?" data-ended-title="Ende" data-ended="Das war es." data-close="Zu"'
+    site, page = visit(8, f'data-warn="7" {words}')
     page.evaluate("document.addEventListener('sessionsweep:ended', () => { window.over = true; })")
     expect(page.get_by_role("alertdialog", name="Noch da?")).to_be_visible(timeout=20_000)
     site.sessions.end(site.session.id)
     expect(page.get_by_text("Das war es.").first).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("heading", name="Ende")).to_be_visible()
     assert page.evaluate("window.over") is True
     page.get_by_role("button", name="Zu").click()
     expect(page.get_by_role("alertdialog")).to_have_count(0)

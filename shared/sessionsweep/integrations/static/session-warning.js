@@ -5,7 +5,8 @@
    Attributes of the script element (all optional; {seconds} stands for the seconds left):
      data-warn="60"              seconds before the end at which to warn
      data-time-left, data-extend paths, "/sessionsweep/time-left" and "/sessionsweep/extend"
-     data-title, data-text, data-stay, data-close, data-ended, data-failed   the words, in your language
+     data-title, data-text, data-stay, data-close, data-failed   the words, in your language
+     data-ended-title, data-ended    heading and words once it is over
      data-after="/login"         where to go when it is over; without it the page stays as it is
    Events on document: "sessionsweep:warning", "sessionsweep:extended", "sessionsweep:ended".
    A page that begins, renews or ends its session without a reload says so, and the time left is asked for anew:
@@ -20,7 +21,7 @@
   var extendPath = say("extend", "/sessionsweep/extend");
   var text = say("text", "You will be logged out in {seconds} seconds.");
   var LONGEST = 3600; // a timer that sleeps longer than a laptop is closed is of no use
-  var dialog, line, announced, stay, close, failed;
+  var dialog, title, line, announced, stay, close, failed;
   var deadline = 0, timer = 0, opener = null, wasLive = false, lastSaid = Infinity;
   var channel = typeof BroadcastChannel === "function" ? new BroadcastChannel("sessionsweep") : null;
 
@@ -59,9 +60,8 @@
     dialog = document.createElement("dialog");
     dialog.className = "sessionsweep-warning";
     dialog.setAttribute("role", "alertdialog");
-    var title = document.createElement("h2");
+    title = document.createElement("h2");
     title.id = "sessionsweep-warning-title";
-    title.textContent = say("title", "Are you still there?");
     line = document.createElement("p");
     line.id = "sessionsweep-warning-text";
     announced = document.createElement("p"); // read aloud now and then; the line above changes every second
@@ -92,6 +92,7 @@
     if (!dialog) { build(); }
     if (!dialog.open && lastSaid === Infinity) {
       opener = document.activeElement;
+      title.textContent = say("title", "Are you still there?");
       failed.textContent = "";
       stay.hidden = false;
       dialog.showModal();
@@ -139,7 +140,9 @@
     tell("ended", {});
     if (say("after", "")) { return location.assign(say("after", "")); }
     if (!dialog) { build(); }
+    title.textContent = say("ended-title", "Your session is over");
     line.textContent = announced.textContent = say("ended", "You have been logged out.");
+    failed.textContent = "";
     stay.hidden = true;
     if (!dialog.open) { dialog.showModal(); }
     close.focus();
