@@ -30,7 +30,7 @@ def test_one_pattern_alone_is_a_mistake_that_is_named() -> None:
 
 @pytest.mark.parametrize("pattern", ["healthz", "", "?", 7])
 def test_a_pattern_that_matches_no_path_is_named_with_its_setting(pattern: Any) -> None:
-    with pytest.raises(ConfigurationError, match="NO_ACTIVITY_PATHS.*begin it with /"):
+    with pytest.raises(ConfigurationError, match=r"NO_ACTIVITY_PATHS.*begin it with /"):
         PathPatterns(["/poll", pattern], "NO_ACTIVITY_PATHS")
 
 

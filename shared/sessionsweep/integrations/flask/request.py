@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from flask import Flask, Request, Response
 
 from sessionsweep.errors import ClientMismatchError, InvalidTokenError
-from sessionsweep.integrations import events
+from sessionsweep.integrations import events, others
 from sessionsweep.integrations.client import request_client
 from sessionsweep.integrations.event_streams import EventStream
 from sessionsweep.integrations.flask.configured import Lifetimes
@@ -25,15 +25,17 @@ from sessionsweep.integrations.others import OtherSession
 from sessionsweep.integrations.paths import is_no_activity
 from sessionsweep.integrations.request import RequestView
 from sessionsweep.model.session import Client
-from sessionsweep.model.states import EndReason
 from sessionsweep.sessions.streams import Stream
 from sessionsweep.sessions.sync import Session, SessionFile, Sessions
 from sessionsweep.sessions.view import Resource
+from sessionsweep.store.flow import Flow, run
 
 if TYPE_CHECKING:
     from sessionsweep.integrations.flask.extension import Binding
     from sessionsweep.integrations.flask.migration import OldInterface
+    from sessionsweep.settings import Settings
 
+R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 
@@ -214,25 +216,15 @@ class RequestSession(RequestView[Session]):
 
     def others(self) -> list[OtherSession]:
         """The same user's other live sessions, the last seen first; empty for nobody."""
-        found: list[OtherSession] = []
-        cursor: str | None = None
-        while self.user is not None:
-            page, cursor = self._sessions.list(user=self.user, cursor=cursor)
-            found.extend(OtherSession.of(one) for one in page if one.id != self.id)
-            if cursor is None:
-                break
-        return sorted(found, key=lambda one: one.last_seen, reverse=True)
+        return self._run(others.listing(self._sessions.core, self.user, self.id))
 
     def end_other(self, session_id: str) -> bool:
         """Ends one of the user's sessions by its public id. False: it is nobody's, or somebody else's, or this one."""
-        if self.user is None or session_id == self.id:
-            return False
-        other = self._sessions.get(session_id)
-        return other is not None and other.user == self.user and other.end(EndReason.USER)
+        return self._run(others.end(self._sessions.core, self.user, self.id, session_id))
 
     def log_out_others(self) -> int:
         """Ends all of the user's sessions but this one; how many."""
-        return 0 if self.user is None else self._sessions.end_user(self.user, except_id=self.id)
+        return self._run(others.end_all(self._sessions.core, self.user, self.id))
 
     # the request's end
 
@@ -294,11 +286,12 @@ class RequestSession(RequestView[Session]):
     def _sessions(self) -> Sessions:
         return self._binding.sessions
 
+    def _run(self, flow: Flow[R]) -> R:
+        return run(flow, self._sessions.store)
+
     @property
     def _client(self) -> Client:
-        request, trusted = self._request, self._sessions.settings.trusted_proxies
-        forwarded, agent = request.headers.get("X-Forwarded-For", ""), request.headers.get("User-Agent")
-        return request_client(request.remote_addr, forwarded, agent, trusted)
+        return client_of(self._request, self._sessions.settings)
 
     def _counts(self) -> bool:
         """Whether this request is activity."""
@@ -360,3 +353,9 @@ class RequestSession(RequestView[Session]):
 
     def __repr__(self) -> str:
         return f"<RequestSession {self._session!r}>"  # never opens one: a debugger's look is not activity
+
+
+def client_of(request: Request, settings: Settings) -> Client:
+    """Who sends a request, behind the proxies that the settings trust."""
+    forwarded, agent = request.headers.get("X-Forwarded-For", ""), request.headers.get("User-Agent")
+    return request_client(request.remote_addr, forwarded, agent, settings.trusted_proxies)

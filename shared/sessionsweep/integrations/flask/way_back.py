@@ -7,7 +7,7 @@ from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SessionInterface, SessionMixin
 
 from sessionsweep.errors import ClientMismatchError, InvalidTokenError
-from sessionsweep.integrations.client import request_client
+from sessionsweep.integrations.flask.request import client_of
 from sessionsweep.integrations.flask.values import Tags
 from sessionsweep.sessions.sync import Sessions
 
@@ -30,8 +30,7 @@ class BackTo(SessionInterface):
         cookie = request.cookies.get(self.get_cookie_name(app))
         if session is None or not cookie:
             return session
-        forwarded, agent = request.headers.get("X-Forwarded-For", ""), request.headers.get("User-Agent")
-        client = request_client(request.remote_addr, forwarded, agent, self.sessions.settings.trusted_proxies)
+        client = client_of(request, self.sessions.settings)
         try:
             # A cookie without the form of our tokens is refused here without a look into the store.
             ours = self.sessions.open(cookie, client, touch=False)
