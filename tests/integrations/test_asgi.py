@@ -754,3 +754,51 @@ def test_settings_and_sessions_exclude_each_other(options: dict[str, Any]) -> No
     settings = Settings(**options)
     with pytest.raises(ConfigurationError, match="not both"):
         SessionSweepMiddleware(lambda *_: None, settings, AsyncSessions(settings))  # type: ignore[arg-type,return-value]
+
+
+# pages of other origins, and names that only look like ours
+
+
+@pytest.mark.parametrize("blank", [b"\xa0", b"\x85", b"\x1c"])
+async def test_a_name_with_another_blank_before_it_is_another_name(sessions: AsyncSessions, blank: bytes) -> None:
+    """Browsers see no `__Host-` prefix there, so that any subdomain may set it."""
+    _, victim = await sessions.create(data={"x": 1})
+    statuses = []
+    for name in (b"__Host-sessionsweep=", blank + b"__Host-sessionsweep=", b"\t __Host-sessionsweep="):
+        told: list[Any] = []
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "GET",
+            "path": "/read",
+            "query_string": b"",
+            "scheme": "https",
+        }
+        scope["headers"] = [(b"cookie", b"a=b;" + name + victim.encode())]
+        await make_app(sessions)(scope, _silence, _into(told))
+        statuses.append(b'"data":{"x":1}' in told[1]["body"])
+    assert statuses == [True, False, True]
+
+
+async def _silence() -> Any:
+    await asyncio.Event().wait()
+
+
+def _into(told: list[Any]) -> Any:
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    return send
+
+
+async def test_no_page_of_another_origin_renews_a_session(web: Web, sessions: AsyncSessions) -> None:
+    client = web()
+    await client.post("/data", json={"x": 1})
+    assert (await client.post("/sessionsweep/extend", headers={"Origin": "http://evil.app"})).status_code == 403
+    for mine in ({"Origin": "http://app"}, {"Origin": "http://proxy", "Sec-Fetch-Site": "same-origin"}, {}):
+        renewed = await client.post("/sessionsweep/extend", headers=mine)
+        assert renewed.status_code == 200
+        assert renewed.json()["seconds"] is not None
+    listed = web(make_app(sessions, allowed_origins=["http://evil.app"]), cookies=dict(client.cookies))
+    assert (await listed.post("/sessionsweep/extend", headers={"Origin": "http://evil.app"})).status_code == 200
+    nobody = await web().post("/sessionsweep/extend", headers={"Origin": "http://evil.app"})
+    assert nobody.json() == {"seconds": None}

@@ -26,7 +26,9 @@ class Cookie:
     def token(self, scope: Scope) -> str | None:
         """The token that the client sent."""
         for part in joined(scope, b"cookie", ";").split(";"):
-            name, equals, value = part.strip().partition("=")
+            # Blanks and tabs only: to a browser a name with another blank before it has no prefix, and any subdomain
+            # may set it.
+            name, equals, value = part.strip(" \t").partition("=")
             if name == self.name and equals:
                 return value.strip('"')
         return None

@@ -18,6 +18,7 @@ from sessionsweep.integrations import timeleft
 from sessionsweep.integrations.asgi.exchange import Exchange, Handshake, answer, respond
 from sessionsweep.integrations.asgi.headers import HOST_NAME, NAME, Cookie, joined
 from sessionsweep.integrations.asgi.lifespan import Lifespan
+from sessionsweep.integrations.asgi.origins import Origins
 from sessionsweep.integrations.asgi.request import SCOPE_KEY, RequestSession
 from sessionsweep.integrations.asgi.routes import MarkedRoutes
 from sessionsweep.integrations.asgi.types import App, Receive, Scope, Send
@@ -53,6 +54,9 @@ class SessionSweepMiddleware:
         time_left_header: whether each answer to a client with a session says how long it lasts (`Session-Time-Left`).
         own_routes: whether to answer GET `/sessionsweep/time-left` with `{"seconds": 812.4}`, which never renews, POST
             `/sessionsweep/extend` with the same, which does, and GET `/sessionsweep/warning.js`.
+        allowed_origins: pages of these origins (`https://app.example`) may use the session in WebSockets and at
+            `/sessionsweep/extend`, besides those of the request's own host; `*`: all may. A WebSocket
+            of any other has no session, whatever cookie it brings; `extend` is refused with 403.
 
     Raises:
         ConfigurationError: a setting is missing or impossible.
@@ -69,6 +73,7 @@ class SessionSweepMiddleware:
         without_session: Iterable[str] = (),
         time_left_header: bool = False,
         own_routes: bool = True,
+        allowed_origins: Iterable[str] = (),
     ) -> None:
         if settings is not None and sessions is not None:
             raise ConfigurationError("give SessionSweepMiddleware settings or sessions, not both")
@@ -80,6 +85,7 @@ class SessionSweepMiddleware:
         self._without_session = PathPatterns(without_session)
         self._time_left_header = time_left_header
         self._own_routes = own_routes
+        self._origins = Origins(allowed_origins)
         self._marked: MarkedRoutes | None = None
         self._told_insecure = False
 
@@ -97,7 +103,10 @@ class SessionSweepMiddleware:
         if self._own_routes and scope["type"] == "http" and path in OWN_METHODS:
             await self._answer_own(scope, send, path, cookie)
             return
-        session = await self._open(scope, cookie, touch=not self._is_quiet(scope, path))
+        token = cookie.token(scope)
+        if token is not None and scope["type"] == "websocket" and self._is_foreign(scope, cookie, path):
+            token = None  # as if the browser had kept it: sockets that need no session stay open to all
+        session = await self._open(scope, token, touch=not self._is_quiet(scope, path))
         scope[SCOPE_KEY], scope["session"] = session, session.raw_data
         exchange: Exchange | Handshake
         if scope["type"] == "http":
@@ -125,7 +134,11 @@ class SessionSweepMiddleware:
             script = await asyncio.to_thread(timeleft.script)
             await respond(send, 200, script, {"Content-Type": timeleft.SCRIPT_TYPE, "Cache-Control": "max-age=3600"})
             return
-        session = await self._open(scope, cookie, touch=path == timeleft.EXTEND_PATH)
+        extends, token = path == timeleft.EXTEND_PATH, cookie.token(scope)
+        if extends and token is not None and self._is_foreign(scope, cookie, path):
+            await answer(send, 403, {"error": "Only this site's pages may do that."}, {"Cache-Control": "no-store"})
+            return
+        session = await self._open(scope, token, touch=extends)
         scope["session"] = session.raw_data
         exchange = Exchange(scope, send, session, cookie, time_left=False)
         try:
@@ -134,7 +147,20 @@ class SessionSweepMiddleware:
         except SessionSweepError as error:
             await exchange.answer(error)
 
-    async def _open(self, scope: Scope, cookie: Cookie, *, touch: bool) -> RequestSession:
+    def _is_foreign(self, scope: Scope, cookie: Cookie, path: str) -> bool:
+        """Whether a page of another origin makes the browser send the cookie."""
+        if self._origins.allow(scope, secure=cookie.secure):
+            return False
+        log.warning(
+            "a page of %.200r may not use the session at %.200r: its origin isn't the request's (Host: %.200r); list "
+            "it in allowed_origins, or let your proxy pass the Host field on",
+            joined(scope, b"origin"),
+            path,
+            joined(scope, b"host"),
+        )
+        return True
+
+    async def _open(self, scope: Scope, token: str | None, *, touch: bool) -> RequestSession:
         peer = (scope.get("client") or (None,))[0]
         client = request_client(
             peer,
@@ -144,7 +170,6 @@ class SessionSweepMiddleware:
         )
         found: AsyncSession | None = None
         failure: StoreError | None = None
-        token = cookie.token(scope)
         if token is not None:
             try:
                 found = await self.sessions.open(token, client, touch=touch)
