@@ -7,7 +7,20 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from sessionsweep.cli import admin, config, dead_letters, holds, owed, sessions, stats, sweep, up, users, volumes
+from sessionsweep.cli import (
+    admin,
+    config,
+    dead_letters,
+    explain,
+    holds,
+    owed,
+    sessions,
+    stats,
+    sweep,
+    up,
+    users,
+    volumes,
+)
 from sessionsweep.cli.output import complain
 from sessionsweep.errors import SessionSweepError
 
@@ -43,4 +56,5 @@ app.add_typer(holds.app, name="holds")
 app.add_typer(owed.app, name="owed")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(config.app, name="config")
+app.command("explain")(explain.explain)
 app.command("admin")(admin.admin)

@@ -17,7 +17,7 @@ def up(
     port_base: Annotated[int | None, typer.Option(help="Listen on this port and the next four.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show all that the programs say.")] = False,
 ) -> None:
-    """Run the whole system on this machine: Redis, two web nodes, workers, beat, Flower and the admin side. Ctrl-C stops it."""
+    """Run the whole system on this machine: Redis, two web nodes, workers, beat, Flower, admin. Ctrl-C stops it."""
     try:
         from sessionsweep_workers.devstack.stack import run
     except ModuleNotFoundError as error:
