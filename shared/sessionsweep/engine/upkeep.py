@@ -12,13 +12,14 @@ from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.engine.results import Result
 from sessionsweep.engine.server import ServerWatch
 from sessionsweep.engine.trust import Trust
-from sessionsweep.errors import StoreError
+from sessionsweep.errors import StoreError, VolumeUntrustedError
 from sessionsweep.model.resource import process_location, volume_location
 from sessionsweep.model.rows import decimal, json_object, whole
 from sessionsweep.model.states import Outcome
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from sessionsweep.store.protocol import Store
+from sessionsweep.volumes.space import Space, space_on
 
 log = logging.getLogger(__name__)
 
@@ -45,23 +46,27 @@ class Upkeep:
         self._core = core
         self._store = store
         self._queues: list[str] = []
+        self._space: dict[str, Space] = {}  # volume id → its disk at the last look
         self._trust = trust or Trust(core, store)
         self._server = ServerWatch(core, store)
 
     def beat_heart(self, queues: Sequence[str] | None = None) -> None:
         """Says that this node lives, what it mounts and which queues its worker consumes (None: those told last);
-        looks whether the server keeps what it is given."""
+        looks whether the server keeps what it is given. No disk is touched: one that hangs must not silence a node."""
         self._queues = list(queues) if queues is not None else self._queues
         facts = self._store.execute(op.Facts())
         self._server.look(facts)
         volumes = {volume.id: volume.name for volume in self._core.mounts.here()}
-        row = {"at": facts.now, "volumes": volumes, "queues": self._queues}
+        space = {id_: {"used": s.used, "free": s.free} for id_, s in self._space.items() if id_ in volumes}
+        row = {"at": facts.now, "volumes": volumes, "queues": self._queues, "space": space}
         self._store.execute(op.TablePut("n", self._core.settings.node, json.dumps(row)))
 
     def run_once(self, now: int = 0) -> UpkeepResult:
-        """Mounts what is missing, beats, marks the time, closes what the dead left, mends a slice of the keys."""
+        """Mounts what is missing, looks how full disks are, beats, marks the time, closes what the dead left, mends a slice
+        of the keys."""
         result = UpkeepResult()
         run(self._core.mounts.mount(), self._store)
+        self._measure()
         self.beat_heart()
         self._trust.mark_time()
         facts = self._store.execute(op.Facts())
@@ -70,6 +75,17 @@ class Upkeep:
             self._dead_nodes(facts.now, result)
             self._mend(result)
         return result
+
+    def _measure(self) -> None:
+        found = {}
+        for volume in self._core.mounts.here():
+            try:
+                found[volume.id] = space_on(volume)
+            except VolumeUntrustedError:
+                continue  # the time mark finds the same, and holds it
+            except OSError as error:
+                log.warning("volume %s doesn't say how full it is: %s", volume.name, error)
+        self._space = found
 
     def _dead_processes(self, now: int, result: UpkeepResult) -> None:
         beats = {name: decimal(at) for name, at in self._store.execute(op.Table("p")).items()}

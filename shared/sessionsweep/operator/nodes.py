@@ -9,6 +9,7 @@ from sessionsweep.deployment import Core
 from sessionsweep.model.rows import json_object, whole
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask
+from sessionsweep.volumes.space import Space
 
 SILENCE = 30.0  # seconds without a heartbeat, which comes every 5, after which a worker counts as silent
 
@@ -17,7 +18,8 @@ SILENCE = 30.0  # seconds without a heartbeat, which comes every 5, after which 
 class Node:
     """A node by its worker's last heartbeat: how long ago (s), and what it mounted then (volume id → its name there).
 
-    `readable` False: its row is damaged, so it may be anything.
+    `space`: volume id → how full its disk is; it is looked at once in a cleanup interval, and missing where an older
+    release's worker beats or the disk doesn't say. `readable` False: its row is damaged, so it may be anything.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Node:
     alive: bool
     volumes: Mapping[str, str] = field(default_factory=dict)
     readable: bool = True
+    space: Mapping[str, Space] = field(default_factory=dict)
 
 
 def listed(core: Core) -> Flow[list[Node]]:
@@ -49,4 +52,13 @@ def _read(name: str, row: str, now: int, silent_after: float) -> Node:
     ago = max(0.0, (now - at) / 1000)
     known = not about.get("unknown")  # upkeep's row in place of one that it couldn't read
     volumes = {volume_id: called for volume_id, called in mounted.items() if isinstance(called, str)}
-    return Node(name, ago, known and ago <= silent_after, volumes, known)
+    return Node(name, ago, known and ago <= silent_after, volumes, known, _space(about.get("space")))
+
+
+def _space(told: object) -> dict[str, Space]:
+    found = {}
+    for volume_id, row in told.items() if isinstance(told, dict) else ():
+        used, free = (whole(row.get(word)) if isinstance(row, dict) else -1 for word in ("used", "free"))
+        if used >= 0 and free >= 0:
+            found[volume_id] = Space(used, free)
+    return found
