@@ -14,6 +14,8 @@ from flask.testing import FlaskClient
 from flask.views import MethodView
 from flask_apps import Apps, Make, advance, sessions_of
 
+from sessionsweep.engine.reclaim import Reclaim
+from sessionsweep.engine.sweep import BATCH, Sweep
 from sessionsweep.integrations.flask import current_session, no_activity, session_routes
 
 SHORT = {"SESSIONSWEEP_IDLE_TIMEOUT": "100s", "SESSIONSWEEP_MAX_DURATION": "1000s"}
@@ -263,6 +265,17 @@ def test_sessions_cleanup_and_stats(app: Flask) -> None:
     documented = "total_sessions_created total_sessions_cleaned active_sessions avg_session_duration"
     assert {*documented.split(), "avg_resources_per_session"} <= set(stats)
     assert (stats["total_sessions_cleaned"], stats["resources"]["deleted"]) == (1, 1)
+
+
+def test_sessions_cleanup_ends_all_that_is_due_however_long_it_takes(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in (Sweep, Reclaim):  # a pass ends after one batch, unless it is told otherwise
+        monkeypatch.setitem(kind.run_once.__kwdefaults__, "budget", 0.0)
+    for _ in range(2 * BATCH):
+        sessions_of(app).create()
+    advance(app, 100 + sessions_of(app).core.width / 1000)
+    assert json.loads(run(app, "sessions-cleanup", "--json"))["sweep"]["idle"] == 2 * BATCH
 
 
 def test_the_commands_say_what_they_cant_see() -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
+from math import inf
 from typing import Any
 
 import click
@@ -56,14 +57,17 @@ def list_(user: str | None, as_json: bool) -> None:
 @as_json
 @with_appcontext
 def cleanup(as_json: bool) -> None:
-    """End what is due, and delete what ended sessions and orphans left on this node's volumes."""
+    """End what is due, delete what ended sessions left on this node's volumes, look there for orphans for a minute."""
     sessions = _sessions()
     for problem in run(sessions.core.mounts.mount(), sessions.store):
         click.echo(f"warning: {problem}", err=True)
     trust = Trust(sessions.core, sessions.store)
-    parts: dict[str, Result] = {}
-    for name, kind in (("sweep", Sweep), ("reclaim", Reclaim), ("orphans", Orphans)):
-        parts[name] = kind(sessions.core, sessions.store, trust).run_once()
+    here = sessions.core, sessions.store, trust
+    parts: dict[str, Result] = {
+        "sweep": Sweep(*here).run_once(budget=inf),  # whoever calls it waits for it
+        "reclaim": Reclaim(*here).run_once(budget=inf),
+        "orphans": Orphans(*here).run_once(),
+    }
     done = {name: result.as_dict() for name, result in parts.items()}
     if as_json:
         click.echo(json.dumps(done, indent=2))
