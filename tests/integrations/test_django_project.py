@@ -73,7 +73,7 @@ def test_what_is_said_of_ours_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_setting_is_refused() -> None:
     with (
         override_settings(SESSIONSWEEP={"REDIS_ULR": "memory://"}),
-        pytest.raises(ConfigurationError, match="redis_ulr is not a setting; did you mean redis_url"),
+        pytest.raises(ConfigurationError, match="SESSIONSWEEP: REDIS_ULR is not a setting; did you mean REDIS_URL"),
     ):
         settings()
     with override_settings(SESSIONSWEEP="memory://"), pytest.raises(ConfigurationError, match="SESSIONSWEEP is a str"):
@@ -127,6 +127,23 @@ def test_memory_sweeps_itself(tmp_path: Path) -> None:
 
 
 # checks
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "told"),
+    [
+        ("REDIS_URI", "REDIS_URI is not a setting; did you mean REDIS_URL?"),
+        ("SESSIONSWEEP_REDIS_URL", "names have no SESSIONSWEEP_ here: write REDIS_URL"),
+        ("NO_ACTIVITY_PATH", "did you mean NO_ACTIVITY_PATHS?"),
+        ("COLOUR", "remove it; `manage.py sessionsweep config show` lists all settings"),
+    ],
+)
+def test_a_misspelt_name_is_told_as_the_project_has_to_write_it(misspelt: str, told: str) -> None:
+    with override_settings(SESSIONSWEEP={misspelt: "x"}):
+        [found] = check_settings()
+    assert found.id == "sessionsweep.E001"
+    assert found.msg.startswith("SESSIONSWEEP: ")
+    assert found.msg.endswith(told)
 
 
 def test_a_usual_project_has_nothing_to_hear() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hmac
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from typing import Any, cast
@@ -81,6 +83,19 @@ def async_sessions() -> AsyncSessions:
     return current().async_sessions
 
 
+@contextmanager
+def using(sessions: Sessions, async_sessions: AsyncSessions) -> Iterator[None]:
+    """In a test: every request inside the block meets these in the place of the project's own. Closes neither."""
+    global _current
+    with _lock:
+        before, _current = _current, Configured(sessions, async_sessions)
+    try:
+        yield
+    finally:
+        with _lock:
+            _current = before
+
+
 def settings() -> Settings:
     """`SESSIONSWEEP = {…}` of Django's settings over the environment's variables, then Django's own ages and key.
 
@@ -117,8 +132,21 @@ def old_engine() -> type[SessionBase] | None:
 
 
 def given() -> dict[str, Any]:
-    """The settings that the project's `SESSIONSWEEP` names. Raises ConfigurationError: it is no dict."""
-    return {name: value for name, value in _said().items() if name not in OPTIONS}
+    """The settings that the project's `SESSIONSWEEP` names. Raises ConfigurationError: it is no dict, or misspelt."""
+    named = {name: value for name, value in _said().items() if name not in OPTIONS}
+    for name in named:
+        if name not in Settings.model_fields:
+            raise ConfigurationError(f"SESSIONSWEEP: {name.upper()} is not a setting; {_nearest(name)}")
+    return named
+
+
+def _nearest(name: str) -> str:
+    bare = name.removeprefix(PREFIX.lower())
+    matches = get_close_matches(bare, [*Settings.model_fields, *OPTIONS], n=1)
+    if not matches:
+        return "remove it; `manage.py sessionsweep config show` lists all settings"
+    found = matches[0].upper()
+    return f"did you mean {found}?" if bare == name else f"names have no {PREFIX} here: write {found}"
 
 
 def _said() -> dict[str, Any]:
