@@ -9,6 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from ipaddress import ip_address, ip_network
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
@@ -80,7 +81,9 @@ def parse_grants(text: str) -> tuple[Grant, ...]:
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     entries = [entry.split() for line in lines for entry in line.split(",")]
     for number, words in enumerate(filter(None, entries), 1):
-        scope = Scope(words.pop(0)) if words[0] in list(Scope) and len(words) > 1 else Scope.WRITE
+        scope = Scope(words.pop(0)) if words[0] in list(Scope) else Scope.WRITE
+        if not words or _is_time(words[0]):  # `read $TOKEN` of a variable that is empty: no token that may write
+            raise ConfigurationError(f"{_VARIABLE}: entry {number} has no token; write `[read|write] TOKEN [UNTIL]`")
         token, *rest = words
         if len(rest) > 1:
             raise ConfigurationError(
@@ -110,6 +113,23 @@ def _until(text: str, number: int) -> datetime:
             f"{_VARIABLE}: entry {number}: its end is no date or time; write it as 2027-01-31 or 2027-01-31T12:00:00Z"
         ) from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _bucket(address: str) -> str:
+    """Whose wrong tokens are counted together: IPv6 hands each of its clients a /64 of addresses."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((found, 64), strict=False)) if found.version == 6 else address
 
 
 def digest(token: str) -> bytes:
@@ -146,7 +166,7 @@ class Doorkeeper:
         """
         if token is None:
             raise AccessError
-        given = digest(token)
+        given, address = digest(token), _bucket(address)
         if (address, given) not in self._right and not self._wrong.test(self._limit, address):
             reset, _ = self._wrong.get_window_stats(self._limit, address)
             raise TooManyWrongTokensError(max(1, round(reset - datetime.now(UTC).timestamp())))
