@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from typing import Any
 
 import pytest
 
-from sessionsweep import AsyncSessions, LimitReachedError, SessionEndedError, Sessions
+from sessionsweep import AsyncSessions, LimitReachedError, SessionEndedError, Sessions, StoreUnavailableError
 from sessionsweep.engine.upkeep import Upkeep
 from sessionsweep.model.books import imbalance
 from sessionsweep.sessions import streams as streams_module
@@ -143,6 +144,51 @@ def test_a_place_that_lingers_ends_with_its_session(make: Make) -> None:
     sessions.end(session.id)
     wait_until(lambda: books(sessions)["owed"] == 0, what="nothing is owed")
     assert sessions.streams._lingering == {}
+
+
+def test_nobody_takes_a_place_while_it_ends_with_its_session(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = make()
+    session, _ = sessions.create()
+    with session.stream("chat", close=Socket().close, linger=60):
+        pass
+    told: list[type[BaseException] | None] = []
+    really_wait = streams_module.wait
+
+    def come_back(*waiting: object) -> object:
+        """In between of finding what is open and acknowledging it."""
+        try:
+            session.stream("chat", close=lambda _: None, linger=60).__enter__()
+            told.append(None)
+        except SessionEndedError as error:
+            told.append(type(error))
+        return really_wait(*waiting)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(streams_module, "wait", come_back)
+    sessions.end(session.id)
+    wait_until(lambda: told, what="the end reached this process")
+    assert told[0] is SessionEndedError
+    wait_until(lambda: books(sessions)["owed"] == 0, what="nothing is owed")
+    assert sessions.streams.mine() == []
+
+
+def test_a_place_that_the_store_did_not_take_back_is_given_back_later(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = make(max_streams_per_session=1)
+    session, _ = sessions.create()
+    failed = threading.Event()
+    really = sessions.store.execute_many
+
+    def away(operations: Sequence[Any]) -> list[Any]:
+        if operations and not failed.is_set():
+            failed.set()
+            return [StoreUnavailableError("away") for _ in operations]
+        return really(operations)
+
+    with session.stream("chat", close=Socket().close, linger=0.01):
+        monkeypatch.setattr(sessions.store, "execute_many", away)
+    assert failed.wait(20)
+    wait_until(lambda: open_streams(sessions, session.id) == 0, what="it is tried again")
 
 
 def test_what_does_not_close_is_tried_again_and_keeps_no_other_open(

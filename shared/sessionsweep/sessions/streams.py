@@ -151,8 +151,8 @@ class Streams:
         return True
 
     def _place_of(self, stream: Stream) -> Stream | None:
-        wanted = stream.session_id, stream.purpose
-        places = (left.stream for left in self._lingering.values())
+        wanted, now = (stream.session_id, stream.purpose), time.monotonic()
+        places = (left.stream for left in self._lingering.values() if left.until > now)
         return next((one for one in places if (one.session_id, one.purpose) == wanted), None)
 
     def mine(self) -> list[Stream]:
@@ -238,6 +238,8 @@ class Streams:
             for one in leased:
                 with self._lock:
                     stream = self._open.get(one.resource_id)
+                    # Now, not when it is acknowledged: who takes the place meanwhile would be open in an ended session.
+                    self._lingering.pop(one.resource_id, None)
                 if stream is not None:
                     begun[one.resource_id] = stream.end(reason)
         wait(begun.values(), CLOSING)
@@ -264,8 +266,6 @@ class Streams:
 
     def _attempt(self, resource_id: str, closing: Future[None] | None) -> op.Attempt:
         if closing is None:  # its client left, or left a place that lingered
-            with self._lock:
-                self._lingering.pop(resource_id, None)
             return op.Attempt(resource_id, Outcome.GONE)
         if not closing.done():
             return op.Attempt(resource_id, Outcome.FAILED, 1000, f"not closed after {CLOSING:.0f} s")
@@ -279,7 +279,10 @@ class Streams:
         """The places of clients that didn't come back in time."""
         with self._lock:
             over = [key for key, left in self._lingering.items() if left.until <= now]
-            lapsed = [self._lingering.pop(key).stream for key in over]
-        for answer in self._store.execute_many([self.gone(stream) for stream in lapsed]):
+            lapsed = [self._lingering.pop(key) for key in over]
+        answers = self._store.execute_many([self.gone(left.stream) for left in lapsed])
+        for left, answer in zip(lapsed, answers, strict=True):
             if isinstance(answer, StoreError):
-                log.warning("a stream's place is not given back: %s", answer)
+                log.warning("a stream's place is not given back yet: %s", answer)
+                with self._lock:
+                    self._lingering[left.stream.id] = left
