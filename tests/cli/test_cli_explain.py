@@ -1,4 +1,4 @@
-"""`explain`: of a session, a resource or a file who owns it, in which state, why it is (not) deleted, what comes next."""
+"""`explain`: of a session, a resource or a file its owner, its state, why it is (not) deleted, and what comes next."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from sessionsweep.cli import (
     admin,
     config,
     dead_letters,
+    doctor,
     explain,
     holds,
     owed,
@@ -56,5 +57,6 @@ app.add_typer(holds.app, name="holds")
 app.add_typer(owed.app, name="owed")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(config.app, name="config")
+app.command("doctor")(doctor.doctor)
 app.command("explain")(explain.explain)
 app.command("admin")(admin.admin)

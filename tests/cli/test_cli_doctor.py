@@ -1,0 +1,189 @@
+"""`doctor`: each thing that can be wrong is found, named with its fix, and found no longer once it is mended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from command_line import Deployment
+
+from sessionsweep.model.holds import ALL, Hold
+from sessionsweep.operator.doctor import Finding, Level, examine
+from sessionsweep.operator.doctor import deployment as deployment_checks
+from sessionsweep.operator.doctor import server as server_checks
+from sessionsweep.operator.volumes import Disk
+from sessionsweep.store import operations as op
+from sessionsweep_workers.devstack.server import EmbeddedServer
+from support.nodes import Node
+
+
+@pytest.fixture
+def node(make_node: Callable[..., Node]) -> Node:
+    made = make_node(sweeper="in-process", cleanup_interval=10, reclaim_tries=1)
+    made.mount()
+    made.upkeep.run_once()
+    made.sweep.run_once()
+    return made
+
+
+def findings(node: Node) -> list[Finding]:
+    return list(examine(node.core, node.store))
+
+
+def wrong(node: Node) -> list[str]:
+    return [f"{one.area}: {one.text} -> {one.fix}" for one in findings(node) if one.level is Level.FAILURE]
+
+
+def has(node: Node, *words: str) -> bool:
+    return any(all(word in one for word in words) for one in wrong(node))
+
+
+def test_a_healthy_deployment(node: Node) -> None:
+    assert wrong(node) == []
+    seen = findings(node)
+    assert {one.area for one in seen} >= {"store", "workers", "sweeps", "holds", "books", "volume a"}
+    assert all(one.fix for one in seen if one.level is Level.WARNING)
+
+
+def test_workers_that_are_silent_and_sweeps_that_are_late(node: Node) -> None:
+    session, _, _ = node.session_with_file()
+    session.end()
+    node.advance(60)
+    assert has(node, "workers: a is silent for", "start it again")
+    assert has(node, "sweeps: the last sweep ran", "sessions that are over keep their files")
+    assert has(node, "isn't deleted yet", "sessionsweep owed list")
+    node.upkeep.run_once()
+    node.sweep.run_once()
+    node.reclaim.run_once()
+    assert wrong(node) == []
+
+
+def test_a_deployment_without_any_worker(make_node: Callable[..., Node]) -> None:
+    assert has(make_node(), "no worker was ever seen", "celery -A sessionsweep_workers worker")
+
+
+def test_a_volume_whose_disk_is_not_mounted(node: Node, tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    (tmp_path / "a").rename(away)
+    (tmp_path / "a").mkdir()
+    node.reclaim.run_once()
+    node.upkeep.run_once()
+    assert has(node, "volume a", "marker-missing", "mount its disk there")
+    (tmp_path / "a").rmdir()
+    away.rename(tmp_path / "a")
+    node.reclaim.run_once()
+    node.upkeep.run_once()
+    assert wrong(node) == []
+
+
+def test_a_folder_that_others_may_write(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "a").chmod(0o777)
+    assert has(node, "volume a", "not-private")
+    (tmp_path / "a").chmod(0o700)
+    assert wrong(node) == []
+
+
+def test_a_disk_that_fills(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = next(r for r in deployment_checks.run(deployment_checks.volumes.listed(node.core), node.store) if r.path)
+    for used, level in ((50, Level.OK), (90, Level.WARNING), (99, Level.FAILURE)):
+        shown = type(row)(**{**{f: getattr(row, f) for f in row.__slots__}, "disk": Disk(used, 100 - used)})
+        first = next(iter(deployment_checks._disk("volume a", shown, ephemeral=True)))
+        assert (first.level, f"{used}% full" in first.text) == (level, True)
+
+
+def test_holds_dead_letters_and_books(node: Node) -> None:
+    now = node.store.execute(op.Facts()).now
+    hold = Hold(ALL, "rolled-back", "an old snapshot was loaded", now, "a")
+    node.store.execute(op.TablePut("holds", ALL, hold.encode()))
+    assert has(node, "holds: all (rolled-back)", "load the newer data")
+    node.store.execute(op.TableDrop("holds", ALL))
+    session, _, path = node.session_with_file()
+    path.unlink()
+    path.mkdir()
+    session.end()
+    node.advance(5)
+    node.reclaim.run_once()
+    dead = [one for one in findings(node) if "dead letter" in one.text]
+    assert [(one.level, one.fix) for one in dead] == [(Level.WARNING, "sessionsweep dead-letters list")]
+
+
+def test_the_server(own_server: Callable[..., EmbeddedServer], make_node: Callable[..., Node]) -> None:
+    server = own_server(extra_config={"maxmemory-policy": "allkeys-lru", "maxmemory": "100mb", "appendonly": "no"})
+
+    def told() -> dict[Level, str]:
+        found: dict[Level, str] = {}
+        for one in server_checks.examine("store", server.url, 2):
+            found[one.level] = found.get(one.level, "") + f"{one.text} -> {one.fix}\n"
+        return found
+
+    assert "maxmemory-policy is allkeys-lru" in told()[Level.FAILURE]
+    assert "no append-only file" in told()[Level.WARNING]
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("appendonly", "yes")
+        assert Level.FAILURE not in told()
+        client.setrange("fill", 94_000_000, b"x")
+        assert "new sessions and files are refused soon" in told()[Level.FAILURE]
+        client.delete("fill")
+        client.execute_command("ACL", "SETUSER", "mute", "on", ">mute", "~*", "+@all", "-info")
+    mute = server.url.replace(f":{server.password}@", "mute:mute@")
+    (asked,) = server_checks.examine("store", mute, 2)
+    assert (asked.level, "INFO" in asked.fix) == (Level.UNKNOWN, True)
+    server.kill()
+    (away,) = server_checks.examine("store", server.url, 2)
+    assert (away.level, server.password in away.text) == (Level.FAILURE, False)
+
+
+@pytest.mark.parametrize(
+    ("info", "level"),
+    [
+        ({"redis_version": "5.0.14"}, Level.FAILURE),
+        ({"redis_version": "6.2.19"}, Level.FAILURE),
+        ({"redis_version": "6.2.20"}, Level.OK),
+        ({"redis_version": "7.0.15"}, Level.WARNING),
+        ({"redis_version": "8.2.1"}, Level.FAILURE),
+        ({"redis_version": "8.9.0"}, Level.OK),
+        ({"redis_version": "7.2.4", "valkey_version": "8.1.3"}, Level.FAILURE),
+        ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, Level.OK),
+        ({"redis_version": "unstable"}, Level.UNKNOWN),
+    ],
+)
+def test_versions_with_known_holes(info: dict[str, str], level: Level) -> None:
+    assert [one.level for one in server_checks._version("store", info)] == [level]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "level"), [(0.2, Level.OK), (-4, Level.OK), (60, Level.WARNING), (-86400, Level.WARNING)]
+)
+def test_clocks(ahead: float, level: Level) -> None:
+    assert [one.level for one in server_checks._clock("store", ahead)] == [level]
+
+
+def test_a_far_server_without_password_or_tls() -> None:
+    told = list(server_checks._access("store", "redis://redis.example:6379/0", None))
+    assert [one.level for one in told] == [Level.WARNING, Level.FAILURE]
+    assert list(server_checks._access("store", "redis://127.0.0.1:6379/0", None)) == []
+
+
+def test_looking_changes_nothing(node: Node) -> None:
+    node.session_with_file()
+    with redis.Redis.from_url(node.settings.redis_url) as client:
+        pattern = f"*{node.settings.namespace}*"
+        before = {key: client.dump(key) for key in client.scan_iter(match=pattern, count=1000)}
+        findings(node)
+        assert {key: client.dump(key) for key in client.scan_iter(match=pattern, count=1000)} == before
+
+
+def test_the_command(cli: Deployment) -> None:
+    answer = cli("doctor", status=1)  # no worker has ever been seen
+    assert "FAIL  workers: no worker was ever seen" in answer.out
+    assert answer.out.splitlines()[-1].endswith("warnings.")
+    quiet = cli("doctor", "--quiet", status=1)
+    assert "\nok " not in quiet.out
+    told: dict[str, Any] = json.loads(cli("doctor", "--json", status=1).out)
+    assert told["failure"] >= 1
+    assert {"area", "level", "text", "fix"} == set(told["findings"][0])
