@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -14,9 +14,10 @@ from sessionsweep.errors import ConfigurationError, SessionSweepError
 from sessionsweep.sessions.connect import make_store
 from sessionsweep.settings import Settings
 from sessionsweep_workers import names, passes
-from sessionsweep_workers.application import build
+from sessionsweep_workers.application import broker_url, build
 
 POLL = 0.1  # seconds between two looks at the record
+PATIENCE = 2.0  # seconds that a broker may take to say how long its queues are
 
 
 class Dispatcher:
@@ -28,6 +29,7 @@ class Dispatcher:
 
     def __init__(self, settings: Settings) -> None:
         self._app = build(settings)
+        self._on_redis = broker_url(settings).startswith(("redis", "sentinel"))
         self._store = make_store(settings)
 
     def dispatch(self, task: str, kwargs: Mapping[str, Any] | None = None, queue: str | None = None) -> str:
@@ -56,6 +58,25 @@ class Dispatcher:
     def last_runs(self) -> dict[str, dict[str, Any]]:
         """The record of each task's last run, by `<task>` or `<task>:<volume>`, whoever asked for it."""
         return {name: asdict(run) for name, run in passes.last_runs(self._store).items()}
+
+    def queue_lengths(self, volume_ids: Iterable[str]) -> dict[str, int]:
+        """Messages that no worker has taken yet, by queue: the common one and those of these volumes. Nothing where the
+        broker is no Redis: it has a monitor of its own.
+
+        Raises:
+            BrokerUnavailableError: the broker doesn't answer.
+        """
+        if not self._on_redis:
+            return {}
+        patience = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE}
+        with self._app.connection_for_read(transport_options=patience) as broker:
+            try:
+                broker.connect()  # tries twice; what a channel does by itself tries for ever
+                channel = broker.channel()
+                queues = [names.QUEUE, *map(names.volume_queue, volume_ids)]
+                return {queue: channel._size(queue) for queue in queues}
+            except (*broker.connection_errors, *broker.channel_errors, OperationalError) as error:
+                raise BrokerUnavailableError(f"the broker doesn't answer ({error}); is it running?") from error
 
     def wait(self, request_id: str, timeout: float, tick: Callable[[float], None] = lambda _: None) -> dict[str, Any]:
         """The record of a request when it has ended, with its parts; `state` is `done` or `failed`.

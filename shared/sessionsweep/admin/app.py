@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from sessionsweep.admin import problems
 from sessionsweep.admin.desk import Desk
 from sessionsweep.admin.routes import sessions as session_routes
-from sessionsweep.admin.routes import sweeps, upkeep
+from sessionsweep.admin.routes import metrics, sweeps, upkeep
 from sessionsweep.admin.schemas import Problem
 from sessionsweep.errors import ConfigurationError
 from sessionsweep.sessions.connect import environment_settings
@@ -76,6 +76,7 @@ def create_admin(settings: Settings | None = None, sessions: Sessions | None = N
     app.state.desk = desk
     for part in (session_routes, upkeep, sweeps):
         app.include_router(part.router, prefix=PREFIX)
+    app.include_router(metrics.router)
     problems.install(app)
     app.add_middleware(Guarded)
     return app

@@ -62,8 +62,8 @@ class Upkeep:
         self._store.execute(op.TablePut("n", self._core.settings.node, json.dumps(row)))
 
     def run_once(self, now: int = 0) -> UpkeepResult:
-        """Mounts what is missing, looks how full disks are, beats, marks the time, closes what the dead left, mends a slice
-        of the keys."""
+        """Mounts what is missing, looks how full disks are, beats, marks the time, closes what the dead left, mends a
+        slice of the keys."""
         result = UpkeepResult()
         run(self._core.mounts.mount(), self._store)
         self._measure()
