@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import queue
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from flask_apps import Apps, Make, sessions_of
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from sessionsweep import Session
+from sessionsweep.integrations.event_streams import EventStream
 from sessionsweep.integrations.events import KEEP_ALIVE, ended, frame
 from sessionsweep.integrations.flask import current_session, session_events
 from support.processes import wait_until
@@ -208,10 +210,26 @@ def test_what_nobody_reads_holds_no_place(site: Site) -> None:
     assert (head.status_code, head.mimetype) == (200, "text/event-stream")
     for _ in range(3):
         assert client.get("/broken").status_code == 500
-    import gc
+        gc.collect()  # the traceback of the error held the view's frame
+        wait_until(lambda: site.session(session_id).stream_count == 0)
 
-    gc.collect()  # the traceback of the error held the view's frame
-    assert site.session(session_id).stream_count == 0
+
+def test_a_stream_that_is_collected_waits_for_no_lock_of_the_thread_that_it_is_collected_in(site: Site) -> None:
+    _, session_id = site.log_in()
+    session = site.session(session_id)
+
+    def drop_while_locked() -> None:
+        dropped: dict[str, Any] = {"body": EventStream(session, iter(()), "events", LONG, 0)}
+        dropped["itself"] = dropped
+        del dropped
+        with sessions_of(site.app).streams._lock:
+            gc.collect()
+
+    thread = threading.Thread(target=drop_while_locked, daemon=True)
+    thread.start()
+    thread.join(LONG)
+    assert not thread.is_alive(), "it waits for its own lock"
+    wait_until(lambda: site.session(session_id).stream_count == 0)
 
 
 def test_the_generator_sees_the_request(site: Site) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from _thread import start_new_thread
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from contextvars import copy_context
 from typing import Any
-from weakref import WeakMethod
+from weakref import WeakMethod, finalize
 
 from sessionsweep.errors import StoreError
 from sessionsweep.integrations import events
@@ -50,6 +51,9 @@ class EventStream(Iterator[bytes]):
             return None if known is None else known(reason)
 
         self._registration.enter_context(session.stream(purpose, close=close, linger=linger))
+        # A view that fails after it made the stream: nobody closes it. What gives it back must not be garbage itself.
+        self._dropped = finalize(self, _give_back_elsewhere, self._registration)
+        self._dropped.atexit = False
 
     def __next__(self) -> bytes:
         with self._changed:
@@ -85,14 +89,8 @@ class EventStream(Iterator[bytes]):
             self._closed.set_result(None)
         if not self._started:
             self._close_source()
-        try:
-            self._registration.close()
-        except StoreError as error:
-            log.warning("a stream that is over is not given back yet: %s", error)
-
-    def __del__(self) -> None:
-        with suppress(Exception):  # a view that failed after it made the stream: nobody else closes it
-            self.close()
+        if self._dropped.detach() is not None:
+            _give_back(self._registration)
 
     def _end(self, reason: str) -> Future[None]:
         """Called by the listening thread; done when the server has sent the last event and closed the response."""
@@ -136,3 +134,16 @@ class EventStream(Iterator[bytes]):
                 close()
             except Exception:
                 log.exception("closing the generator of an event stream failed")
+
+
+def _give_back(registration: ExitStack) -> None:
+    try:
+        registration.close()
+    except StoreError as error:
+        log.warning("a stream that is over is not given back yet: %s", error)
+
+
+def _give_back_elsewhere(registration: ExitStack) -> None:
+    """The collector may run inside any line, also of a thread that holds a lock for which giving back would wait."""
+    with suppress(RuntimeError):  # the interpreter ends
+        start_new_thread(_give_back, (registration,))  # `Thread.start` would wait for it
