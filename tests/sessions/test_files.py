@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sessionsweep import (
+    ConfigurationError,
     LimitReachedError,
     OutcomeUnknownError,
     ResourceNotFoundError,
@@ -31,6 +32,12 @@ def books(node: Node) -> dict[str, int]:
     counters = dict(node.store.execute(op.Counters("00")))
     assert imbalance(counters) == 0
     return counters
+
+
+def test_without_a_volume_a_file_is_refused_with_the_fix(make_node: Callable[..., Node]) -> None:
+    session, _ = make_node(volumes="").sessions.create()
+    with pytest.raises(ConfigurationError, match=r"SESSIONSWEEP_VOLUMES is not set.*name=/folder"):
+        session.new_file().__enter__()
 
 
 def test_the_intent_stands_before_the_first_byte(node: Node) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -80,6 +81,7 @@ def test_asynchronous_code_dies_the_same_way(make: Make) -> None:
                 async with session.new_file("upload") as f:
                     await f.write(b"hello")
             where.append(crash.where)
+        assert "sessionsweep" not in {thread.name for thread in threading.enumerate()}, "nothing runs by itself"
         await sessions.store.close()
         return where
 

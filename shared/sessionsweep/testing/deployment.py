@@ -74,6 +74,7 @@ class Deployment:
         if self._async_sessions is None:
             self._async_sessions = AsyncSessions(self.settings, store=self._async_store)
             self._async_sessions.core.mounts = self.sessions.core.mounts  # one process, one holder of its volumes
+            self._async_sessions.core.background = False  # a sweeper by itself would take crashes meant for the app
         return self._async_sessions
 
     def advance(self, duration: float | str) -> None:

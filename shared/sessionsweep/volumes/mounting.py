@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sessionsweep.errors import VolumeError, VolumeNotHereError, VolumeUntrustedError
+from sessionsweep.errors import ConfigurationError, VolumeError, VolumeNotHereError, VolumeUntrustedError
 from sessionsweep.model.holds import Hold, mount_scope
 from sessionsweep.model.ids import new_volume_id
 from sessionsweep.model.resource import volume_location
@@ -99,11 +99,12 @@ class Mounts:
         """The volume that a new file goes to: the named one, else the first of VOLUMES.
 
         Raises:
-            VolumeNotHereError, VolumeUntrustedError
+            ConfigurationError: no volume is configured. VolumeNotHereError, VolumeUntrustedError
         """
         if not self.specs:
-            raise VolumeNotHereError(name or "(none)", ()) from VolumeError(
-                "no volume is configured: set SESSIONSWEEP_VOLUMES=name=/path"
+            raise ConfigurationError(
+                "SESSIONSWEEP_VOLUMES is not set, so a new file has nowhere to lie; set it to name=/folder, on each "
+                "server that makes files, for web processes and workers alike"
             )
         wanted = name or self.specs[0].name
         volume = self._volumes.get(wanted)
