@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from sessionsweep.admin import problems
+from sessionsweep.admin import pages, problems
 from sessionsweep.admin.desk import Desk
 from sessionsweep.admin.routes import sessions as session_routes
 from sessionsweep.admin.routes import metrics, sweeps, upkeep
@@ -77,6 +77,7 @@ def create_admin(settings: Settings | None = None, sessions: Sessions | None = N
     for part in (session_routes, upkeep, sweeps):
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(metrics.router)
+    pages.install(app, desk)
     problems.install(app)
     app.add_middleware(Guarded)
     return app

@@ -107,6 +107,13 @@ def desk(request: Request) -> Desk:
     return cast(Desk, request.app.state.desk)
 
 
+def address_of(request: Request, at: Desk) -> str:
+    """Whose wrong tokens are counted together: the client's address, as listed proxies tell it."""
+    peer = request.client.host if request.client else None
+    forwarded = ", ".join(request.headers.getlist("x-forwarded-for"))
+    return client_address(peer, forwarded, at.settings.trusted_proxies) or "unknown"
+
+
 def _let_in(scope: Scope) -> Any:
     def check(
         request: Request,
@@ -115,10 +122,7 @@ def _let_in(scope: Scope) -> Any:
         bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     ) -> Grant:
         token = key or (bearer.credentials if bearer else None)
-        peer = request.client.host if request.client else None
-        forwarded = ", ".join(request.headers.getlist("x-forwarded-for"))
-        address = client_address(peer, forwarded, at.settings.trusted_proxies) or "unknown"
-        return at.doorkeeper.check(token, address, scope)
+        return at.doorkeeper.check(token, address_of(request, at), scope)
 
     return check
 

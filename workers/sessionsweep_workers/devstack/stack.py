@@ -37,7 +37,7 @@ from .supervisor import Supervisor
 SHARED = "shared"
 LISTENERS = ("web-a", "web-b", "flower", "redis", "admin")  # what gets port_base, port_base + 1, …
 FLOWER_USER = "admin"
-_NEEDED = ("celery", "fastapi", "flask", "flower", "limits", "prometheus_client", "uvicorn", "waitress")
+_NEEDED = ("celery", "fastapi", "flask", "flower", "jinja2", "limits", "prometheus_client", "uvicorn", "waitress")
 _PYTHON = (sys.executable, "-P")  # -P: a folder named `redis` where `up` is run must not hide the package
 _CELERY = (*_PYTHON, "-m", "celery", "-A", "sessionsweep_workers")
 _QUIET_CELERY = (*_PYTHON, "-m", f"{__package__}.quiet", "-q", "-A", "sessionsweep_workers")

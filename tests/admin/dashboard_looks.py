@@ -1,0 +1,33 @@
+"""What every page of the dashboard must stand, as scripts that a browser runs."""
+
+from __future__ import annotations
+
+#: Texts with less than 4.5:1 (WCAG 2.2, 1.4.3).
+CONTRAST = """() => {
+    const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => {
+        const part = (c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+        return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+    };
+    const ground = (el) => {
+        for (; el; el = el.parentElement) {
+            const colour = parse(getComputedStyle(el).backgroundColor);
+            if (colour.length < 4 || colour[3] > 0) return colour;
+        }
+    };
+    const poor = [];
+    for (const el of document.querySelectorAll("body *")) {
+        const own = [...el.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+        if (!own || !el.checkVisibility({ visibilityProperty: true })) continue;
+        const [a, b] = [light(parse(getComputedStyle(el).color)), light(ground(el))];
+        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (ratio < 4.5) poor.push(`${el.textContent.trim()} ${ratio.toFixed(2)}`);
+    }
+    return poor;
+}"""
+
+#: What can be used and has no name that is read aloud.
+NAMELESS = """() => [...document.querySelectorAll("button, a[href], input, select, progress, meter")]
+    .filter((el) => el.checkVisibility() && el.type !== "hidden" && !(el.ariaLabel || el.labels?.length
+        || el.textContent.trim() || el.querySelector("img[alt]:not([alt=''])")))
+    .map((el) => el.outerHTML)"""
