@@ -223,3 +223,44 @@ def test_flasks_reloader(
         assert second.status_code == 201, second.text
         same = second.json()["session_id"] == first.json()["session_id"]
         assert same is (store == "redis"), "memory forgets with its process, and its volume's lock is free again"
+
+
+def test_a_store_that_dies_under_load(gunicorn: Serve, own_server: Callable[..., Any]) -> None:
+    """A typed answer, no hanging, no logged-out client; and it is served again by itself."""
+    store = own_server()
+    server = gunicorn(EXAMPLE, 2, SESSIONSWEEP_REDIS_URL=store.url, SESSIONSWEEP_SOCKET_TIMEOUT="1")
+    url = address(server)
+    statuses: list[int] = []
+    stop = threading.Event()
+
+    def client(web: httpx.Client) -> None:
+        while not stop.is_set():
+            answer = web.get("/files")
+            assert answer.status_code in (200, 503), answer.text
+            if answer.status_code == 503:
+                assert answer.headers["Retry-After"]
+                assert str(store.port) not in answer.text
+            assert "Set-Cookie" not in answer.headers
+            statuses.append(answer.status_code)
+
+    def since(count: int, status: int) -> Callable[[], bool]:
+        return lambda: status in statuses[count:]
+
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(httpx.Client(base_url=url, timeout=30)) for _ in range(8)]
+        for web in clients:
+            assert web.post("/files", files={"file": ("a.wav", b"mine")}).status_code == 201
+        pool = stack.enter_context(ThreadPoolExecutor(len(clients)))
+        tasks = [pool.submit(client, web) for web in clients]
+        try:
+            wait_until(lambda: len(statuses) > 20, 60, "they are served")
+            store.kill()
+            wait_until(since(len(statuses), 503), 60, "they are told")
+            assert httpx.get(f"{url}/healthz", timeout=30).status_code == 200, "what needs no session is served"
+            store.start()
+            wait_until(since(len(statuses), 200), 60, "they are served again")
+        finally:
+            stop.set()
+        for task in tasks:
+            task.result(60)
+        assert all(web.get("/files").json() for web in clients), "nobody was logged out"
