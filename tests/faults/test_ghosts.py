@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sessionsweep import AsyncSessions, InvalidTokenError, Session, SessionEndedError, StoreError
-from sessionsweep.sessions.lifecycle import is_due
 from sessionsweep.store import operations as op
 from sessionsweep.store.redis.aio import AsyncRedisStore
 from support.nodes import Node
@@ -87,7 +86,7 @@ def test_no_interleaving_of_touches_and_ends_leaves_a_ghost(
                 assert other.sessions.open(fresh).id == session.id
                 other.sessions.end(session.id)
             else:
-                assert peeked.record is None or is_due(peeked.record, peeked.now), "touched back to life"
+                assert peeked.record is None or peeked.record.is_due(peeked.now), "touched back to life"
                 assert other.sessions.get(session.id) is None
                 with pytest.raises(InvalidTokenError):
                     other.sessions.open(token)

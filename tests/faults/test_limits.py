@@ -15,7 +15,6 @@ import pytest
 
 from sessionsweep import LimitReachedError, Sessions, SessionSweepError, StoreError
 from sessionsweep.model.session import SessionRecord
-from sessionsweep.sessions.lifecycle import is_due
 from sessionsweep.store import operations as op
 from sessionsweep.store.redis.codec import decode_session
 from sessionsweep.store.redis.sync import RedisStore
@@ -43,7 +42,7 @@ def live(node: Node) -> list[SessionRecord]:
     rows = node.store._send(["EVAL", _ALL, 0, f"{node.settings.namespace}:*:s:*"], "", False)
     now = node.store.execute(op.Facts()).now
     records = [decode_session(sid.decode(), raw) for sid, raw in rows]
-    return [record for record in records if not is_due(record, now)]
+    return [record for record in records if not record.is_due(now)]
 
 
 class Racers:

@@ -16,6 +16,7 @@ from sessionsweep import (
 )
 from sessionsweep.store import operations as op
 from support.nodes import Node
+from support.processes import wait_until
 
 HOME = Client("203.0.113.7", "Firefox")
 
@@ -336,3 +337,39 @@ def test_a_record_that_cannot_be_read_hides_and_spares_no_other(node: Node) -> N
     assert {one.id for one in node.sessions.list(user="ana")[0]} <= {one.id for one in victims} - {broken}
     assert node.sessions.end_user("ana") <= 2
     assert node.sessions.list()[0] == []
+
+
+def test_what_an_old_token_opened_saves_nothing_after_a_log_in(node: Node) -> None:
+    session, token = node.sessions.create(data={"theirs": 1})
+    planted = node.sessions.open(token)
+    new = session.log_in("ana")
+    planted.data["theirs"] = 2
+    with pytest.raises(SessionEndedError):
+        planted.save()
+    assert node.sessions.open(new).data == {"theirs": 1}
+    session.data["mine"] = 1
+    assert session.save(), "who logged in has the new token"
+    job = node.sessions.attach(session.id)
+    session.rotate()
+    job.data["done"] = True
+    assert job.save(), "trusted code has no token"
+    assert node.sessions.attach(session.id).data == {"theirs": 1, "mine": 1, "done": True}
+
+
+def test_a_log_in_closes_what_the_old_token_streams(node: Node) -> None:
+    session, token = node.sessions.create()
+    reasons: list[str] = []
+    file, _ = node.write(session)
+
+    def closing(reason: str) -> None:
+        reasons.append(reason)
+
+    with node.sessions.open(token).stream("chat", close=closing):
+        assert node.sessions.attach(session.id).stream_count == 1
+        new = session.log_in("ana")
+        wait_until(lambda: reasons, 20, "the stream is told")
+        wait_until(lambda: node.sessions.attach(session.id).stream_count == 0, 20, "and its place is free")
+    with node.sessions.open(new).stream("chat", close=closing):
+        assert node.sessions.attach(session.id).stream_count == 1
+    assert reasons == ["released"]
+    assert [one.id for one in session.resources()] == [file], "files stay"

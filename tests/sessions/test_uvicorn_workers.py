@@ -60,7 +60,9 @@ async def test_two_workers_serve_the_same_sessions_and_mix_nothing_up(
     uvicorn = LocalProcess("uvicorn", [*argv, "--port", str(port)], tmp_path, env=env, ready_when=up, ready_timeout=60)
     with uvicorn:
         workers = set.union(*await asyncio.gather(*(visit(number) for number in range(CLIENTS))))
-        assert len(workers) == 2, "both workers took part"
+        async with asyncio.timeout(60):  # the second worker may start later than the first
+            while len(workers) < 2:
+                workers |= await visit(CLIENTS)
         held = {pid: connections(pid, redis_port(redis_url)) for pid in {uvicorn.pid, *descendants(uvicorn.pid)}}
     assert {pid for pid, inodes in held.items() if inodes} == workers, "each holds a connection, and nobody else does"
     for one, other in itertools.combinations(held.values(), 2):

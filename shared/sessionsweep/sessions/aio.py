@@ -59,11 +59,13 @@ class AsyncSessions:
         """See Sessions.create."""
         creating = lifecycle.create(self.core, client, user, lifecycle.encode_data(data or {}))
         (record, now), token = await self._run(creating)
-        return AsyncSession(self, record, now), token
+        return AsyncSession(self, record, now, by_token=True), token
 
     async def open(self, token: str, client: Client = NOBODY, *, touch: bool = True) -> AsyncSession:
         """See Sessions.open."""
-        return AsyncSession(self, *await self._run(lifecycle.open_session(self.core, token, client, touch)))
+        return AsyncSession(
+            self, *await self._run(lifecycle.open_session(self.core, token, client, touch)), by_token=True
+        )
 
     async def attach(self, session_id: str) -> AsyncSession:
         """See Sessions.attach."""
@@ -119,8 +121,8 @@ class AsyncSessions:
 class AsyncSession(SessionView):
     """See Session."""
 
-    def __init__(self, sessions: AsyncSessions, record: SessionRecord, now: int) -> None:
-        super().__init__(record, now)
+    def __init__(self, sessions: AsyncSessions, record: SessionRecord, now: int, *, by_token: bool = False) -> None:
+        super().__init__(record, now, by_token=by_token)
         self._sessions = sessions
 
     async def log_in(self, user: str) -> str:
@@ -139,7 +141,7 @@ class AsyncSession(SessionView):
         """See Session.save."""
         changes = self._changes()
         if changes:
-            self._renewed(*await self._run(lifecycle.save(self.id, changes)), data=True)
+            self._renewed(*await self._run(lifecycle.save(self.id, changes, self._mac)), data=True)
         return bool(changes)
 
     async def end(self, reason: str = EndReason.LOGOUT) -> bool:

@@ -20,6 +20,7 @@ from sessionsweep.errors import (
     StoreError,
 )
 from sessionsweep.model.ids import is_session_id, partition_of
+from sessionsweep.model.resource import KINDS
 from sessionsweep.model.session import (
     FLAG_USER_BOOK,
     Client,
@@ -194,7 +195,11 @@ def alias_of(core: Core, key: str) -> tuple[str, str]:
 
 
 def rotate(core: Core, record: SessionRecord, user: str | None = None) -> Flow[tuple[Found, str]]:
-    """A new token at once, the old one dead; with `user` the session is that user's from now on."""
+    """A new token at once, the old one dead; with `user` the session is that user's from now on.
+
+    Its open streams are closed: each was opened with a token that is dead now, perhaps by somebody who had stolen or
+    planted it (ASVS 7.2.4). An honest client opens them again with the new one.
+    """
     if user is not None:
         check_user(user)
     session_id, secret = record.session_id, new_secret()
@@ -206,6 +211,10 @@ def rotate(core: Core, record: SessionRecord, user: str | None = None) -> Flow[t
     )
     updated = _bound(core, reply, session_id, user)
     yield from places.confirm(updated, flags)
+    if updated.stream_count:
+        for resource in (yield from ask(op.LiveResources(session_id))):
+            if resource.kind == KINDS["stream"] and resource.created <= reply.now:
+                yield from ask(op.Release(session_id, resource.resource_id))
     return (updated, reply.now), f"{session_id}.{secret}"
 
 
@@ -223,9 +232,9 @@ def extend(core: Core, session_id: str, idle: float | None, maximum: float | Non
     return _live(reply, session_id), reply.now
 
 
-def save(session_id: str, changes: Mapping[str, bytes | None]) -> Flow[Found]:
-    """Saves changed top-level keys only; same key: the last one wins."""
-    reply = yield from ask(op.SaveData(session_id, changes))
+def save(session_id: str, changes: Mapping[str, bytes | None], mac: bytes = b"") -> Flow[Found]:
+    """Saves changed top-level keys only; same key: the last one wins. With a `mac`, only while it is its secret's."""
+    reply = yield from ask(op.SaveData(session_id, changes, mac))
     return _live(reply, session_id), reply.now
 
 

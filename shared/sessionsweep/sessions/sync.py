@@ -58,7 +58,7 @@ class Sessions:
         """A new session and its token. Raises LimitReachedError, StoreFullError."""
         creating = lifecycle.create(self.core, client, user, lifecycle.encode_data(data or {}))
         (record, now), token = self._run(creating)
-        return Session(self, record, now), token
+        return Session(self, record, now, by_token=True), token
 
     def open(self, token: str, client: Client = NOBODY, *, touch: bool = True) -> Session:
         """Verifies a token and touches its session, one round trip.
@@ -66,7 +66,7 @@ class Sessions:
         Raises:
             InvalidTokenError (SessionEndedError where the session was due), ClientMismatchError, StoreError
         """
-        return Session(self, *self._run(lifecycle.open_session(self.core, token, client, touch)))
+        return Session(self, *self._run(lifecycle.open_session(self.core, token, client, touch)), by_token=True)
 
     def attach(self, session_id: str) -> Session:
         """A live session by id, for trusted code such as a background job: no token, no touch."""
@@ -122,12 +122,14 @@ class Sessions:
 class Session(SessionView):
     """One session. `data` is a plain dict; `save` sends what changed in it."""
 
-    def __init__(self, sessions: Sessions, record: SessionRecord, now: int) -> None:
-        super().__init__(record, now)
+    def __init__(self, sessions: Sessions, record: SessionRecord, now: int, *, by_token: bool = False) -> None:
+        super().__init__(record, now, by_token=by_token)
         self._sessions = sessions
 
     def log_in(self, user: str) -> str:
         """Binds the session to a user and rotates the secret: the new token; the old one is dead (ASVS 7.2.4).
+
+        What is opened with the old one can save nothing any more; open streams are closed (`released`).
 
         Raises:
             LimitReachedError: MAX_SESSIONS_PER_USER, where ON_USER_LIMIT is `refuse`.
@@ -135,7 +137,7 @@ class Session(SessionView):
         return self._rotated(user)
 
     def rotate(self) -> str:
-        """A new token at once; the old one is dead, the resources stay."""
+        """A new token at once; the old one is dead and its streams are closed, the files stay."""
         return self._rotated(None)
 
     def extend(self, idle: float | None = None, max_duration: float | None = None) -> None:
@@ -143,10 +145,14 @@ class Session(SessionView):
         self._renewed(*self._run(lifecycle.extend(self._core, self.id, idle, max_duration)))
 
     def save(self) -> bool:
-        """Sends the changed top-level keys of `data`; False: nothing had changed, nothing was sent."""
+        """Sends the changed top-level keys of `data`; False: nothing had changed, nothing was sent.
+
+        Raises:
+            SessionEndedError: it is over, or another request got it a new token (`log_in`, `rotate`) meanwhile.
+        """
         changes = self._changes()
         if changes:
-            self._renewed(*self._run(lifecycle.save(self.id, changes)), data=True)
+            self._renewed(*self._run(lifecycle.save(self.id, changes, self._mac)), data=True)
         return bool(changes)
 
     def end(self, reason: str = EndReason.LOGOUT) -> bool:

@@ -56,9 +56,14 @@ class Connection:
 
 
 class SessionView:
-    """The readable side of a session: as it was at `read_at`, the store's time of the last call."""
+    """The readable side of a session: as it was at `read_at`, the store's time of the last call.
 
-    def __init__(self, record: SessionRecord, now: int) -> None:
+    `by_token`: it was opened with a token, so that nothing is saved once another one has taken its place. Trusted code
+    that knows the id alone (a job, an operator) isn't asked for one.
+    """
+
+    def __init__(self, record: SessionRecord, now: int, *, by_token: bool = False) -> None:
+        self._by_token = by_token
         self._record = record
         self._now = now
         self._saved: Mapping[str, bytes] = record.data
@@ -123,6 +128,11 @@ class SessionView:
     def expires_in(self) -> float:
         """Seconds left, if nothing touches it again; 0 when it is due."""
         return max(0, min(self._record.idle_end, self._record.absolute_end) - self._now) / 1000
+
+    @property
+    def _mac(self) -> bytes:
+        """The hash of the secret that it was opened with; empty for trusted code."""
+        return self._record.mac if self._by_token else b""
 
     def _changes(self) -> dict[str, bytes | None]:
         encoded = encode_data(self.data)
