@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from sessionsweep import ConfigurationError, Sessions, Settings
 from sessionsweep.integrations.asgi import SessionSweepMiddleware, current_session
-from sessionsweep.integrations.asgi.origins import Origins
+from sessionsweep.integrations.origins import Origins, Sender
 from support.nodes import KEY
 from support.serving import serving
 
@@ -49,15 +49,33 @@ from support.serving import serving
     ],
 )
 def test_own_and_listed_origins_only(origin: str | None, host: str, secure: bool, allowed: bool) -> None:
-    headers = [(b"host", host.encode())] + ([] if origin is None else [(b"origin", origin.encode())])
-    assert Origins(["https://app.example"]).allow({"headers": headers}, secure=secure) is allowed
+    sender = Sender([] if origin is None else [origin], "", host, secure)
+    assert Origins(["https://app.example"]).allow(sender) is allowed
 
 
 def test_two_origins_or_two_hosts_are_nobodys() -> None:
-    own, evil = (b"origin", b"https://shop.example"), (b"origin", b"https://evil.example")
-    host = (b"host", b"shop.example")
-    assert not Origins().allow({"headers": [host, own, evil]}, secure=True)
-    assert not Origins().allow({"headers": [host, (b"host", b"evil.example"), evil]}, secure=True)
+    own, evil = "https://shop.example", "https://evil.example"
+    assert not Origins().allow(Sender([own, evil], "", "shop.example", secure=True))
+    assert not Origins().allow(Sender([evil], "", "shop.example,evil.example", secure=True))
+
+
+@pytest.mark.parametrize(
+    ("site", "origin", "allowed"),
+    [
+        ("same-origin", "https://evil.example", True),  # a browser's word; its proxy has changed the host
+        ("none", None, True),
+        ("same-site", None, False),
+        ("cross-site", None, False),
+        ("same-site", "https://shop.example", False),  # http://shop.example on its way through a proxy that speaks TLS
+        ("cross-site", "https://app.example", True),
+        ("same-origin,cross-site", None, False),
+    ],
+)
+def test_what_the_browser_says_of_the_site_counts_without_an_origin_too(
+    site: str, origin: str | None, allowed: bool
+) -> None:
+    sender = Sender([] if origin is None else [origin], site, "shop.example", True)
+    assert Origins(["https://app.example"]).allow(sender) is allowed
 
 
 @pytest.mark.parametrize("listed", ["https://app.example", ["app.example"], ["https://app.example/"], ["https://"]])

@@ -290,3 +290,41 @@ def test_the_commands_say_what_they_cant_see() -> None:
     assert result.output.startswith("Error: "), result.output
     apps.close()
     gone.close()
+
+
+FOREIGN = [
+    {"Sec-Fetch-Site": "same-site"},  # a sibling subdomain: SameSite=Lax lets its POST through
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Origin": "http://blog.shop.example"},
+    {"Origin": "http://shop.example:8080"},
+    {"Origin": "null"},
+]
+
+
+@pytest.mark.parametrize("fields", FOREIGN, ids=str)
+def test_no_page_of_another_origin_ends_or_renews_sessions_in_flask(
+    make: Make, fields: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = views(make(SERVER_NAME="shop.example"))
+    here, _ = log_in(app)
+    _, phones = log_in(app, agent="Phone")
+    for path in (f"others/{phones}/end", "others/end", "extend"):
+        refused = here.post(f"/sessionsweep/{path}", headers=fields)
+        assert refused.status_code == 403, path
+        assert refused.headers["Cache-Control"] == "private, no-store"
+        assert path in caplog.messages[-1]
+    assert here.get("/sessionsweep/time-left", headers=fields).status_code == 200, "which a page can't read"
+    (left,) = (here.get("/sessionsweep/others").json or {})["sessions"]
+    assert left["id"] == phones
+    for own in ({"Origin": "http://shop.example"}, {"Origin": "http://proxy", "Sec-Fetch-Site": "same-origin"}, {}):
+        assert here.post("/sessionsweep/extend", headers=own).status_code == 200, own
+    assert here.post("/sessionsweep/others/end", headers={"Origin": "http://shop.example"}).json == {"ended": 1}
+
+
+def test_a_front_end_of_a_listed_origin_may_end_and_renew(make: Make) -> None:
+    app = make()
+    app.register_blueprint(session_routes(allowed_origins=["https://app.example"]))
+    listed = {"Origin": "https://app.example", "Sec-Fetch-Site": "cross-site"}
+    assert app.test_client().post("/sessionsweep/others/end", headers=listed).json == {"ended": 0}
+    other = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    assert app.test_client().post("/sessionsweep/others/end", headers=other).status_code == 403

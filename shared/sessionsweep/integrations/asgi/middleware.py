@@ -18,12 +18,12 @@ from sessionsweep.integrations import timeleft
 from sessionsweep.integrations.asgi.exchange import Exchange, Handshake, answer, respond
 from sessionsweep.integrations.asgi.headers import HOST_NAME, NAME, Cookie, joined
 from sessionsweep.integrations.asgi.lifespan import Lifespan
-from sessionsweep.integrations.asgi.origins import Origins
 from sessionsweep.integrations.asgi.request import SCOPE_KEY, RequestSession
 from sessionsweep.integrations.asgi.routes import MarkedRoutes
 from sessionsweep.integrations.asgi.types import App, Receive, Scope, Send
 from sessionsweep.integrations.client import request_client
 from sessionsweep.integrations.forwarded import client_scheme
+from sessionsweep.integrations.origins import REFUSAL, Origins, Sender
 from sessionsweep.integrations.paths import PathPatterns, any_marked
 from sessionsweep.sessions.aio import AsyncSession, AsyncSessions
 from sessionsweep.sessions.connect import environment_settings
@@ -136,7 +136,7 @@ class SessionSweepMiddleware:
             return
         extends, token = path == timeleft.EXTEND_PATH, cookie.token(scope)
         if extends and token is not None and self._is_foreign(scope, cookie, path):
-            await answer(send, 403, {"error": "Only this site's pages may do that."}, {"Cache-Control": "no-store"})
+            await answer(send, 403, REFUSAL, {"Cache-Control": "no-store"})
             return
         session = await self._open(scope, token, touch=extends)
         scope["session"] = session.raw_data
@@ -149,16 +149,9 @@ class SessionSweepMiddleware:
 
     def _is_foreign(self, scope: Scope, cookie: Cookie, path: str) -> bool:
         """Whether a page of another origin makes the browser send the cookie."""
-        if self._origins.allow(scope, secure=cookie.secure):
-            return False
-        log.warning(
-            "a page of %.200r may not use the session at %.200r: its origin isn't the request's (Host: %.200r); list "
-            "it in allowed_origins, or let your proxy pass the Host field on",
-            joined(scope, b"origin"),
-            path,
-            joined(scope, b"host"),
-        )
-        return True
+        origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+        sender = Sender(origins, joined(scope, b"sec-fetch-site"), joined(scope, b"host"), cookie.secure)
+        return self._origins.refuse(sender, path)
 
     async def _open(self, scope: Scope, token: str | None, *, touch: bool) -> RequestSession:
         peer = (scope.get("client") or (None,))[0]

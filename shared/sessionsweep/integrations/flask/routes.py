@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from collections.abc import Iterable
 from typing import Any
 
-from flask import Blueprint, abort, jsonify
+from flask import Blueprint, abort, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from sessionsweep.integrations import timeleft
 from sessionsweep.integrations.flask.interface import current_session
+from sessionsweep.integrations.origins import REFUSAL, Origins, Sender
 from sessionsweep.integrations.others import OtherSession
 from sessionsweep.integrations.paths import no_activity
 
@@ -17,16 +19,27 @@ PREFIX = timeleft.TIME_LEFT_PATH.rpartition("/")[0]
 NOT_KEPT = {"Cache-Control": "private, no-store"}
 
 
-def session_routes(url_prefix: str = PREFIX) -> Blueprint:
+def session_routes(url_prefix: str = PREFIX, *, allowed_origins: Iterable[str] = ()) -> Blueprint:
     """`app.register_blueprint(session_routes())`: below `url_prefix`,
 
     - `GET time-left` and `POST extend`: `{"seconds": 812.4}`; null without a session. Only the second renews.
     - `GET warning.js`: the script that warns before the end and offers to stay.
     - `GET others`: the user's other sessions; `POST others/end`: ends all of them, `POST others/<id>/end`: one.
 
-    Changes are made by POST only, which other sites can't send with a `SameSite` cookie.
+    Changes are made by POST only, which other sites can't send with a `SameSite` cookie; a page of any origin but the
+    request's own and `allowed_origins` (`https://app.example`; `*`: all), a sibling subdomain's too, is told 403.
+
+    Raises:
+        ConfigurationError: an entry of `allowed_origins` is no origin.
     """
     routes = Blueprint("sessionsweep", __name__, url_prefix=url_prefix)
+    allowed = Origins(allowed_origins)
+
+    @routes.before_request
+    def refuse_foreign_pages() -> ResponseReturnValue | None:
+        if request.method == "POST" and allowed.refuse(_sender(), request.path):
+            return jsonify(REFUSAL), 403, NOT_KEPT
+        return None
 
     @routes.get("/time-left")
     @no_activity
@@ -60,6 +73,11 @@ def session_routes(url_prefix: str = PREFIX) -> Blueprint:
         return "", 204, NOT_KEPT
 
     return routes
+
+
+def _sender() -> Sender:
+    fields = request.headers
+    return Sender(fields.getlist("Origin"), fields.get("Sec-Fetch-Site", ""), request.host, request.is_secure)
 
 
 def _shown(other: OtherSession) -> dict[str, Any]:
