@@ -177,7 +177,7 @@ def test_a_scrape_costs_the_same_at_any_number_of_sessions(
     make_admin: Callable[..., Admin], own_server: Callable[..., EmbeddedServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = own_server().url
-    admin = make_admin(url=url, partitions=4, tombstone_retention=1)
+    admin = make_admin(url=url, tombstone_retention=1)
     beating(admin)
     node = admin.node
 
@@ -264,3 +264,15 @@ def test_no_queues_without_workers_or_with_another_broker(make_admin: Callable[.
 def test_a_broker_that_is_away_costs_only_the_queues(make_admin: Callable[..., Admin]) -> None:
     seen = page(make_admin(sweeper="workers", broker_url="redis://127.0.0.1:1/0"))
     assert (seen.get("store_up"), seen.get("broker_up"), seen.has("queue_messages")) == (1, 0, False)
+
+
+def test_how_full_the_store_is(make_admin: Callable[..., Admin], own_server: Callable[..., EmbeddedServer]) -> None:
+    server = own_server()
+    admin = make_admin(url=server.url)
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("maxmemory", 0)
+        assert not page(admin).has("store_memory_limit_bytes")
+        client.config_set("maxmemory", "100mb")
+    seen = page(admin)
+    assert seen.get("store_memory_limit_bytes") == 100 * 2**20
+    assert 0 < seen.get("store_memory_used_bytes") < 100 * 2**20

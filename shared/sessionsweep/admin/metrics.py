@@ -1,11 +1,12 @@
 """The deployment as Prometheus sees it: one collector that reads the store at each scrape, and keeps nothing.
 
-Ages are seconds by the store's clock, not moments: the monitor's clock may differ. Labels come from configuration (nodes,
-volumes) or from fixed sets; what else the store may hold is counted as `other`.
+Ages are seconds by the store's clock, not moments: the monitor's clock may differ. Labels come from configuration
+(nodes, volumes) or from fixed sets; what else the store may hold is counted as `other`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
+import redis
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -61,6 +63,7 @@ class Deployment(Collector):
         yield _gauge("store_up", "Whether the store answered this scrape.", seen is not None)
         if seen is not None:
             yield from _of(seen)
+            yield from _memory(self._desk.settings)
             yield from self._queues(seen)
         took = time.perf_counter() - begun
         yield _gauge("scrape_duration_seconds", "How long reading the store and the broker took.", took)
@@ -100,6 +103,21 @@ def _of(seen: Vitals) -> Iterator[Metric]:
     yield from _passes(seen.passes, _names(seen))
     yield from _stops(seen)
     yield from _nodes(seen)
+
+
+def _memory(s: Settings) -> Iterator[Metric]:
+    if s.in_memory:
+        return
+    try:
+        patience = {"socket_timeout": s.socket_timeout, "socket_connect_timeout": s.socket_timeout}
+        with contextlib.closing(redis.Redis.from_url(s.redis_url, **patience)) as client:
+            info = client.info("memory")
+    except (redis.RedisError, OSError, ValueError) as error:
+        log.warning("metrics without the server's memory: %s", error)
+        return
+    yield _gauge("store_memory_used_bytes", "The server's memory in use.", info.get("used_memory", 0))
+    if info.get("maxmemory"):
+        yield _gauge("store_memory_limit_bytes", "Its maxmemory; absent: none is set.", info["maxmemory"])
 
 
 def _sessions(n: Mapping[str, int]) -> Iterator[Metric]:
