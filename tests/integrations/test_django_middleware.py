@@ -298,3 +298,28 @@ def test_a_deployment_is_told_what_its_cookie_lacks(found: list[str], more: dict
 def test_a_name_under_which_browsers_refuse_the_cookie_is_an_error(refused: bool, more: dict[str, Any]) -> None:
     with override_settings(**{**REDIS, **more}):
         assert [message.id for message in check_settings()] == ["sessionsweep.E005"] * refused
+
+
+@pytest.mark.parametrize("blank", ["\u2000", "\xa0", "\x0b", "\x85"], ids=ascii)
+@pytest.mark.parametrize("field", ["__Host-sessionid={own}; {blank}__Host-sessionid={evil}",
+                                   "{blank}__Host-sessionid={evil}; \t__Host-sessionid={own} ; a=b"])  # fmt: skip
+@override_settings(SESSION_COOKIE_NAME="__Host-sessionid")
+def test_no_other_name_stands_in_for_a_host_cookie_in_django(deployment: Deployment, field: str, blank: str) -> None:
+    """Browsers see no `__Host-` prefix behind such a blank, so that any subdomain may set it."""
+    made = []
+    for whose in ("own", "evil"):
+        store = SessionStore()
+        store["whose"] = whose
+        store.save()
+        made.append(store.session_key)
+    raw = field.format(own=made[0], evil=made[1], blank=blank).encode().decode("latin-1")
+
+    def whose_is_it(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(request.session.get("whose", "nobody"))
+
+    def ask(raw: str) -> bytes:
+        content: bytes = SessionMiddleware(whose_is_it)(RequestFactory(HTTP_COOKIE=raw).get("/")).content
+        return content
+
+    assert ask(raw) == b"own"
+    assert ask(raw.replace(str(made[0]), "")) == b"nobody"

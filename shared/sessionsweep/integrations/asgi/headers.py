@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sessionsweep.integrations.asgi.types import Message, Scope
+from sessionsweep.integrations.cookies import cookie_value
 
 NAME = "sessionsweep"
 HOST_NAME = "__Host-sessionsweep"  # browsers take it only with Secure, for path / and no domain (ASVS 3.3.3)
@@ -25,13 +26,7 @@ class Cookie:
 
     def token(self, scope: Scope) -> str | None:
         """The token that the client sent."""
-        for part in joined(scope, b"cookie", ";").split(";"):
-            # Blanks and tabs only: to a browser a name with another blank before it has no prefix, and any subdomain
-            # may set it.
-            name, equals, value = part.strip(" \t").partition("=")
-            if name == self.name and equals:
-                return value.strip('"')
-        return None
+        return cookie_value(joined(scope, b"cookie", ";"), self.name)
 
     def carry(self, token: str | None) -> str:
         """The Set-Cookie field that hands out a token, or, with None, removes it."""

@@ -15,6 +15,7 @@ from sessionsweep.errors import SessionSweepError
 from sessionsweep.integrations import timeleft
 from sessionsweep.integrations.answers import answer_to
 from sessionsweep.integrations.client import request_client
+from sessionsweep.integrations.cookies import cookie_value
 from sessionsweep.integrations.django.configured import current, no_activity_paths, time_left_header
 from sessionsweep.integrations.paths import is_no_activity
 
@@ -26,8 +27,11 @@ class SessionMiddleware(djangos.SessionMiddleware):  # type: ignore[misc]
 
     def process_request(self, request: HttpRequest) -> None:
         """The request's session, and who sends the request."""
-        super().process_request(request)
-        meta = request.META
+        meta, name = request.META, settings.SESSION_COOKIE_NAME
+        # Django strips any blank of Unicode before a name, and takes the last of two cookies. Where the field is
+        # empty, COOKIES holds what a test has put there.
+        raw = meta.get("HTTP_COOKIE")
+        request.session = self.SessionStore(cookie_value(raw, name) if raw else request.COOKIES.get(name))
         request.session.client = request_client(
             meta.get("REMOTE_ADDR"),
             meta.get("HTTP_X_FORWARDED_FOR", ""),
