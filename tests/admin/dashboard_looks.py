@@ -31,3 +31,9 @@ NAMELESS = """() => [...document.querySelectorAll("button, a[href], input, selec
     .filter((el) => el.checkVisibility() && el.type !== "hidden" && !(el.ariaLabel || el.labels?.length
         || el.textContent.trim() || el.querySelector("img[alt]:not([alt=''])")))
     .map((el) => el.outerHTML)"""
+
+#: What has the focus: its name, and whether that can be seen.
+FOCUS = """() => {
+    const at = document.activeElement, style = getComputedStyle(at);
+    return [at.textContent.trim() || at.ariaLabel, style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0];
+}"""

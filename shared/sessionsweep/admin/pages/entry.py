@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from urllib.parse import parse_qs, quote, urlsplit
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
@@ -101,12 +101,17 @@ def _actor(request: Request, visit: Visitor, form: Form) -> Visit:
     visits: Visits = request.app.state.visits
     if not visits.is_form_token(visit, one(form, "form_token")):
         raise ForeignFormError
-    if not visit.may_write:
-        raise ScopeError
+    refuse_readers(visit)
     return visit
 
 
 Actor = Annotated[Visit, Depends(_actor)]
+
+
+def refuse_readers(visit: Visit) -> None:
+    """Raises ScopeError: this visit may change nothing, so there is nothing to confirm either."""
+    if not visit.may_write:
+        raise ScopeError
 
 
 def one(form: dict[str, list[str]], name: str) -> str:
@@ -121,11 +126,11 @@ def back_to(request: Request, desk: Desk, path: str, **said: object) -> Redirect
 
 
 @router.get(f"{UI}/login")
-def log_in_page(request: Request, next: str = "") -> Response:  # noqa: A002: it is the field's name in the URL
+def log_in_page(request: Request, following: Annotated[str, Query(alias="next")] = "") -> Response:
     """The form that asks for a token."""
     if request.app.state.visits.read(request.cookies.get(_cookie_name(request))) is not None:
         return back_to(request, request.app.state.desk, "/")
-    return page(request, "login.html", next=_inside(request, next), wrong="")
+    return page(request, "login.html", next=_inside(request, following), wrong="")
 
 
 @router.post(f"{UI}/login")
