@@ -19,6 +19,7 @@ from flask_session.redis import RedisSessionInterface
 
 from sessionsweep.errors import ConfigurationError
 from sessionsweep.integrations.flask import SessionSweep, current_session
+from sessionsweep.integrations.flask.migration import canonical
 from sessionsweep.integrations.flask.way_back import BackTo
 from sessionsweep.integrations.migration import GRACE, is_old
 from support.nodes import KEY
@@ -366,3 +367,35 @@ def test_the_way_back(make: Make, interface: MakeOld) -> None:
     assert fresh.get("/get").json == {"user": "ben"}
     assert brings(back, "a" * 20 + "." + "b" * 43).get("/get").json == {}
     assert count(app) == before
+
+
+def test_one_signed_cookie_is_one_session_however_its_signature_is_spelt(make: Make) -> None:
+    """itsdangerous ignores what isn't base 64 in a signature: each spelling would be another session, without end."""
+    interface: MakeOld = lambda app: SecureCookieSessionInterface()  # noqa: E731
+    value = logged_in(interface)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    spare = [value[:-1] + other for other in alphabet]  # of the last character two bits are part of the signature
+    junk = [value[:-3] + one + value[-3:] for one in ("!", "!!", "~", ":", "%", "=")] + [value + "=", value + "=="]
+    old = old_app(interface)
+    spelt = [value, *(other for other in (*spare, *junk) if brings(old, other).get("/get").json == {"user": "ana"})]
+    assert len(spelt) >= 8, "the old interface took them for the same"
+    app = new_app(make, interface)
+    answers = {brings(app, other).get("/get").text for other in spelt}
+    assert len(answers) == 1
+    assert "ana" in answers.pop()
+    assert count(app) == 1
+
+
+def test_who_knows_what_was_signed_finds_no_session_without_the_signature(make: Make) -> None:
+    interface: MakeOld = lambda app: SecureCookieSessionInterface()  # noqa: E731
+    value = logged_in(interface)
+    app = new_app(make, interface)
+    assert brings(app, value).get("/get").json == {"user": "ana"}
+    signed = value.rpartition(".")[0]
+    for forged in (signed, f"{signed}.", f"{signed}.{'A' * 27}", f"{signed}.!"):
+        assert brings(app, forged).get("/get").json == {}, forged
+
+
+def test_what_is_no_signature_stays_as_it_is() -> None:
+    for other in ("", "0b1e", "session.12", "a.b.c", "a.\xff", "a." + "b" * 21):
+        assert canonical(other) == other

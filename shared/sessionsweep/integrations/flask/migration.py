@@ -9,6 +9,8 @@ from typing import Any
 
 from flask import Flask, Request
 from flask.sessions import SessionInterface, SessionMixin
+from itsdangerous import BadData
+from itsdangerous.encoding import base64_decode, base64_encode
 
 from sessionsweep.deployment import ms
 from sessionsweep.errors import ConfigurationError
@@ -22,6 +24,7 @@ from sessionsweep.store.flow import run
 
 log = logging.getLogger(__name__)
 UserOf = Callable[[Mapping[str, Any]], str | None]
+MIN_SIGNATURE = 16  # bytes; what is shorter behind a dot may be something else
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class OldInterface:
         if something:
             idle, longest = lasts.of(bool(values.get(PERMANENT)), 0)
             old = Old(encode_data(tags.write(values)), self._user(values), ms(idle), ms(longest))
-        taken = run(take_over(sessions.core, cookie, client, old), sessions.store)
+        taken = run(take_over(sessions.core, canonical(cookie), client, old), sessions.store)
         if something:
             self._delete(app, held)
         if taken is None:
@@ -84,3 +87,17 @@ class OldInterface:
         except Exception:
             # whatever its driver raises; the session is ours by now, and the record ends by its own age
             log.warning("a session that was taken over stays in the old backend until it expires", exc_info=True)
+
+
+def canonical(cookie: str) -> str:
+    """The one spelling of all that itsdangerous takes for the same signed value, so that they become one session.
+
+    It ignores characters that base 64 doesn't have, padding and spare bits in a signature. What is signed, a timestamp
+    too, is verified as it stands. The signature stays part of it: who knows only the rest must not find the session.
+    """
+    signed, dot, signature = cookie.rpartition(".")
+    try:
+        decoded = base64_decode(signature)
+    except (BadData, UnicodeError):
+        return cookie
+    return f"{signed}.{base64_encode(decoded).decode()}" if dot and len(decoded) >= MIN_SIGNATURE else cookie
