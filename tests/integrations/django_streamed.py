@@ -40,7 +40,13 @@ def begin(request: HttpRequest) -> JsonResponse:
 def _news() -> Iterator[Any]:
     try:
         yield "hello"
-        while (item := news.get()) is not StopIteration:
+        while True:
+            try:
+                item = news.get(timeout=0.05)
+            except queue.Empty:
+                item = None  # so that it hears of a client that left
+            if item is StopIteration:
+                break
             yield item
     finally:
         print("source closed", flush=True)

@@ -311,8 +311,7 @@ def test_a_server_closes_it_from_another_process_and_notices_who_left(
         operator.end(session_id, reason="admin")
         assert staying.read() == ENDED
     wait_until(lambda: operator.stats().resources["owed"] == 0, 20, "it is acknowledged")
-    if kind == "asgi":
-        server.wait_for_log("source closed")
+    server.wait_for_log("source closed")
     assert "Traceback" not in server.logs(), server.tail()
 
 

@@ -201,7 +201,38 @@ def test_who_may_not_have_a_stream_is_told_before_it_begins(site: Site) -> None:
     assert (refused.status_code, (refused.json or {})["limit"]) == (429, "MAX_STREAMS_PER_SESSION")
     for answer in answers:
         answer.close()
-    assert site.session(session_id).stream_count == 0, "each is given back"
+        site.items.put(StopIteration)
+    wait_until(lambda: site.session(session_id).stream_count == 0, 20, "each is given back")
+
+
+def test_a_source_that_goes_on_after_its_client_left_keeps_its_place(site: Site) -> None:
+    """Else clients that come and go would leave threads without a limit."""
+    client, session_id = site.log_in()
+    for _ in range(2):
+        site.events(client)[0].close()
+    assert [client.get("/events").status_code for _ in range(3)] == [429] * 3
+    assert site.session(session_id).stream_count == 2
+    for left in (1, 0):
+        site.items.put(None)
+        wait_until(lambda left=left: site.session(session_id).stream_count == left, 20, "its thread has ended")  # type: ignore[misc]
+    answer, _ = site.events(client)
+    site.items.put(StopIteration)
+    answer.close()
+
+
+def test_a_stream_without_a_thread_is_given_back(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, session_id = site.log_in()
+    body = EventStream(site.session(session_id), iter(()), "events", LONG, 0)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            next(body)
+    body.close()
+    assert site.session(session_id).stream_count == 0
 
 
 def test_what_nobody_reads_holds_no_place(site: Site) -> None:
@@ -281,6 +312,7 @@ def test_a_client_that_comes_right_back_finds_its_place(make: Make, url: str) ->
         (one,) = sessions_of(site.app).connections("ana")
         site.items.put(StopIteration if "events" in url else "over")
         (answer.result(20) if "poll" in url else answer).close()
+        wait_until(lambda: sessions_of(site.app).streams.mine() == [], 20, "its generator has ended")
         return one.id
 
     place = visit()
@@ -292,7 +324,7 @@ def test_a_client_that_comes_right_back_finds_its_place(make: Make, url: str) ->
 
 
 def test_a_real_server_closes_it_from_another_node_and_notices_who_left(make: Make) -> None:
-    """The generator blocks all the time: only the end of the session, and a keep-alive that fails, can wake it."""
+    """The generators say nothing: only the end of the session, and a keep-alive that fails, can wake the server."""
     site, other = Site(make(SESSIONSWEEP_CLEANUP_INTERVAL=1)), make(SESSIONSWEEP_NODE="node-b")
     server = make_server("127.0.0.1", 0, site.app, threaded=True, request_handler=Quiet)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -316,7 +348,12 @@ def test_a_real_server_closes_it_from_another_node_and_notices_who_left(make: Ma
         assert site.session(session_id).stream_count == 2
         answer.close()
         leaving.close()
-        wait_until(lambda: site.session(session_id).stream_count == 1, 20, "who left is noticed")
+
+        def given_back() -> bool:
+            site.items.put(None)  # to either generator; it goes out to nobody
+            return site.session(session_id).stream_count == 1
+
+        wait_until(given_back, 20, "who left is noticed")
         sessions_of(other).end(session_id, reason="logout")
         assert last.read() == b"event: session-ended\ndata: logout\n\n"
         last.close()
@@ -333,6 +370,9 @@ def test_a_real_server_closes_it_from_another_node_and_notices_who_left(make: Ma
 def test_an_event_cant_be_forged() -> None:
     assert frame("a\r\nb\rc") == b"data: a\ndata: b\ndata: c\n\n"
     assert frame({"data": "x", "event": "e", "id": 7}) == b"event: e\nid: 7\ndata: x\n\n"
+    assert frame({"event": "ping"}) == b"event: ping\ndata:\n\n", "without a line of data, browsers don't dispatch it"
+    assert frame({"retry": 5}) == b"retry: 5\n\n", "no event"
+    assert frame("half \ud83d of it") == b"data: half ? of it\n\n"
     assert ended("idle") == b"event: session-ended\ndata: idle\n\n"
     for item in ({"event": "a\ndata: forged", "data": ""}, {"id": "1\r2"}, {"nonsense": 1}):
         with pytest.raises(ValueError, match="event"):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -152,18 +155,19 @@ def test_nobody_takes_a_place_while_it_ends_with_its_session(make: Make, monkeyp
     with session.stream("chat", close=Socket().close, linger=60):
         pass
     told: list[type[BaseException] | None] = []
-    really_wait = streams_module.wait
+    really_settle = sessions.streams._settle
 
-    def come_back(*waiting: object) -> object:
+    def come_back(location: str) -> bool:
         """In between of finding what is open and acknowledging it."""
-        try:
-            session.stream("chat", close=lambda _: None, linger=60).__enter__()
-            told.append(None)
-        except SessionEndedError as error:
-            told.append(type(error))
-        return really_wait(*waiting)  # type: ignore[arg-type]
+        if sessions.streams._closing and not told:
+            try:
+                session.stream("chat", close=lambda _: None, linger=60).__enter__()
+                told.append(None)
+            except SessionEndedError as error:
+                told.append(type(error))
+        return really_settle(location)
 
-    monkeypatch.setattr(streams_module, "wait", come_back)
+    monkeypatch.setattr(sessions.streams, "_settle", come_back)
     sessions.end(session.id)
     wait_until(lambda: told, what="the end reached this process")
     assert told[0] is SessionEndedError
@@ -217,6 +221,72 @@ def test_what_does_not_close_is_tried_again_and_keeps_no_other_open(
         wait_until(lambda: books(here)["owed"] == 1, what="all but one are acknowledged")
         never.set_result(None)
         wait_until(lambda: books(here)["owed"] == 0, what="the late one, too")
+
+
+def test_a_client_that_does_not_read_holds_up_nobody(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams_module, "CLOSING", 600.0)
+    here, there = make(), make()
+    stalled, _ = here.create()
+    other, _ = here.create()
+    told: list[str] = []
+    stuck: Future[None] = Future()
+
+    def stall(reason: str) -> Future[None]:
+        told.append(reason)
+        return stuck
+
+    beside, socket = Socket(), Socket()
+    with (
+        stalled.stream("a", close=stall),
+        stalled.stream("b", close=beside.close),
+        other.stream("c", close=socket.close),
+    ):
+        there.end(stalled.id)
+        assert beside.closed.wait(10)
+        there.end(other.id)
+        assert socket.closed.wait(10)
+        wait_until(lambda: books(here)["owed"] == 1, what="all but the stalled one are acknowledged")
+        stuck.set_result(None)
+        wait_until(lambda: books(here)["owed"] == 0, what="it is acknowledged, too")
+    assert (told, books(here)["deleted"]) == (["admin"], 3)
+
+
+def test_more_streams_of_a_session_than_a_lease_takes_are_closed_soon(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams_module, "BATCH", 2)
+    here, there = make(cleanup_interval=3600), make()
+    session, _ = here.create()
+    sockets = [Socket() for _ in range(5)]
+    with ExitStack() as stack:
+        for socket in sockets:
+            stack.enter_context(session.stream(close=socket.close))
+        there.end(session.id)
+        assert all(socket.closed.wait(10) for socket in sockets)
+    wait_until(lambda: books(here)["owed"] == 0, what="all are acknowledged")
+
+
+def test_a_process_that_stops_gives_its_places_back(make: Make) -> None:
+    here, there = make(), make()
+    session, _ = here.create()
+    ended, _ = here.create()
+    never: Future[None] = Future()
+    told = threading.Event()
+
+    def stall(_: str) -> Future[None]:
+        told.set()
+        return never
+
+    with session.stream("chat", close=Socket().close, linger=60):
+        pass
+    with session.stream("news", close=Socket().close), ended.stream("chat", close=stall):
+        there.end(ended.id)
+        assert told.wait(10)
+        assert (open_streams(there, session.id), books(there)["owed"]) == (2, 1)
+        assert here.streams.process in there.store.execute(op.Table("p"))
+        here.close()
+        assert (open_streams(there, session.id), books(there)["owed"]) == (0, 0)
+        assert here.streams.process not in there.store.execute(op.Table("p"))
 
 
 def test_without_nudges_the_queue_is_looked_at(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,6 +357,30 @@ def test_asynchronous_code_leaves_its_block_when_the_session_ends(make: Make) ->
     asyncio.run(scenario())
 
 
+def test_a_stream_that_is_left_while_the_store_is_away_is_given_back_later(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = make()
+
+    async def scenario() -> None:
+        here = AsyncSessions(there.settings)
+        session, _ = await here.create()
+        really = here.store.execute
+
+        async def away(operation: Any) -> Any:
+            if isinstance(operation, op.Settle):
+                raise StoreUnavailableError("away")
+            return await really(operation)
+
+        monkeypatch.setattr(here.store, "execute", away)
+        async with session.stream("chat"):
+            assert await asyncio.to_thread(open_streams, there, session.id) == 1
+        await asyncio.to_thread(wait_until, lambda: open_streams(there, session.id) == 0, 10, "it is tried again")
+        await here.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_stream_whose_opening_is_cancelled_leaves_nothing(make: Make) -> None:
     there = make()
 
@@ -320,3 +414,71 @@ def test_a_forked_child_begins_without_its_parents_streams(make: Make) -> None:
         with session.stream(close=Socket().close):
             assert sessions.streams.process != parent
             assert len(sessions.streams.mine()) == 1
+
+
+class Asked:
+    """A lock that counts who has asked for it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.times = 0
+
+    def __enter__(self) -> None:
+        self.times += 1
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+def test_threads_that_are_first_together_are_one_process(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams, asked, names = make().streams, Asked(), []
+    monkeypatch.setattr(streams_module, "_first_use", asked, raising=False)
+    second = threading.Thread(target=lambda: (streams.begin(), names.append(streams.process)))
+    really_reset = streams._reset
+
+    def while_another_comes() -> None:
+        if second.ident is None:
+            second.start()
+            wait_until(lambda: asked.times == 2 or names, what="the other is there, too")
+        really_reset()
+
+    monkeypatch.setattr(streams, "_reset", while_another_comes)
+    streams.begin()
+    second.join(60)
+    assert names == [streams.process]
+
+
+PRELOADED = """
+import os, signal, sys, threading
+from sessionsweep import Sessions, Settings
+from sessionsweep.sessions import streams
+
+sessions = Sessions(Settings(redis_url=sys.argv[1], namespace=sys.argv[2], secret_key="k" * 32))
+session, _ = sessions.create()
+with session.stream("parent", close=print), streams._first_use:  # another thread is just beginning
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        start, closed, opened = threading.Barrier(8), threading.Semaphore(0), []
+
+        def connection():
+            start.wait()
+            stream = session.stream("child", close=lambda _: closed.release())
+            stream.__enter__()
+            opened.append(stream)
+
+        threads = [threading.Thread(target=connection) for _ in range(8)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        assert len(sessions.streams.mine()) == 8
+        sessions.end(session.id)
+        for _ in threads: closed.acquire()
+        sessions.close()
+        os._exit(0)
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
+"""
+
+
+def test_a_child_that_is_forked_in_the_middle_of_it_listens_for_all_its_streams(redis_url: str, namespace: str) -> None:
+    subprocess.run([sys.executable, "-c", PRELOADED, redis_url, namespace], check=True, timeout=120)

@@ -28,6 +28,7 @@ class EventStream(Iterator[bytes]):
 
     Text is an event's data, a mapping its fields, bytes go out as they are, None is skipped. The source runs in the
     context of whoever made this. While it is silent, a comment every `keep_alive` seconds finds out who has left.
+    Its place is given back when the source's thread has ended: the limit of streams is one of threads, too.
 
     Raises:
         SessionEndedError, LimitReachedError, StoreError: it can't be registered.
@@ -60,10 +61,10 @@ class EventStream(Iterator[bytes]):
             if self._over:
                 raise StopIteration
             if not self._started:
-                self._started = True
                 threading.Thread(
                     target=self._context.run, args=(self._pump,), name="sessionsweep-events", daemon=True
                 ).start()
+                self._started = True  # not before: where no thread can be had, none will give the stream back
             self._changed.wait_for(self._has_news, self._keep_alive)
             if self._reason is not None:  # before any event that is ready: nothing of an ended session goes out
                 self._over = True
@@ -80,17 +81,18 @@ class EventStream(Iterator[bytes]):
             raise StopIteration
 
     def close(self) -> None:
-        """The response is over: the generator is closed, the stream given back. Idempotent."""
+        """The response is over: the generator is closed at its next item, then the stream is given back. Idempotent."""
         with self._changed:
             if self._closed.done():
                 return
             self._over = True
             self._changed.notify_all()
             self._closed.set_result(None)
+            running = self._started and not self._exhausted
         if not self._started:
             self._close_source()
-        if self._dropped.detach() is not None:
-            _give_back(self._registration)
+        if not running:
+            self._give_back()
 
     def _end(self, reason: str) -> Future[None]:
         """Called by the listening thread; done when the server has sent the last event and closed the response."""
@@ -116,6 +118,9 @@ class EventStream(Iterator[bytes]):
             with self._changed:
                 self._exhausted = True
                 self._changed.notify_all()
+                over = self._closed.done()
+            if over:
+                self._give_back()
 
     def _offer(self, chunk: bytes) -> bool:
         """Waits until the event before it is taken. False: nobody takes any more."""
@@ -126,6 +131,10 @@ class EventStream(Iterator[bytes]):
             self._ready = chunk
             self._changed.notify_all()
             return True
+
+    def _give_back(self) -> None:
+        if self._dropped.detach() is not None:
+            _give_back(self._registration)
 
     def _close_source(self) -> None:
         close = getattr(self._source, "close", None)

@@ -18,6 +18,8 @@ FIELDS = ("event", "id", "retry", "data")
 def frame(item: Any) -> bytes:
     """One event: bytes as they are, text as its data, a mapping by its fields `event`, `id`, `retry`, `data`.
 
+    What UTF-8 can't hold (half a surrogate pair) goes out as a question mark.
+
     Raises:
         ValueError: an unknown field, or one other than `data` with a line break, which would forge an event.
     """
@@ -36,7 +38,9 @@ def frame(item: Any) -> bytes:
         if name != "data" and (len(parts) > 1 or "\0" in text):
             raise ValueError(f"the field {name!r} of an event must be one line")
         lines.extend(f"{name}: {part}" for part in parts)
-    return ("\n".join(lines) + "\n\n").encode()
+    if "event" in given and "data" not in given:
+        lines.append("data:")  # without a line of data, browsers tell nobody of it
+    return ("\n".join(lines) + "\n\n").encode(errors="replace")
 
 
 def ended(reason: str) -> bytes:

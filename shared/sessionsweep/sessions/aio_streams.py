@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import Future
-from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ from sessionsweep.sessions.streams import Stream
 
 if TYPE_CHECKING:
     from sessionsweep.sessions.aio import AsyncSession
+
+log = logging.getLogger(__name__)
 
 
 class AsyncStream:
@@ -76,13 +78,16 @@ class AsyncStream:
             await s._run(register)
         except BaseException:
             self._streams.drop(stream)
-            with suppress(StoreError):  # cancelled, or only its answer was lost: it may be registered
-                await asyncio.shield(self._give_back())
+            await asyncio.shield(self._give_back())  # cancelled, or only its answer was lost: it may be registered
             raise
         stream.registered = True
 
     async def _give_back(self) -> None:
-        await self._session._sessions.store.execute(self._streams.gone(self._stream))
+        try:
+            await self._session._sessions.store.execute(self._streams.gone(self._stream))
+        except StoreError as error:
+            log.warning("a stream that is over is given back later: %s", error)
+            self._streams.give_back_later(self._stream)
 
     def _end(self, reason: str) -> Future[None]:
         """In the listening thread."""

@@ -9,12 +9,14 @@ closes, and acknowledges. A process that dies lets its heartbeat lapse, and any 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from sessionsweep.deployment import Core, ms, partitions
@@ -29,10 +31,20 @@ from sessionsweep.store.protocol import Store
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 15.0  # s between two; a process silent for engine.upkeep's PROCESS_SILENCE counts as dead
-TICK = 1.0  # s: how soon the thread notices that it is to stop, and that a lingering place has lapsed
+TICK = 1.0  # s: how soon the thread notices that it is to stop, that a stream has closed or a lingering place lapsed
 CLOSING = 5.0  # s that a stream may take to close before the attempt counts as failed and is repeated
 BATCH = 200  # streams a lease
 LOST = "lost"  # the reason where the store forgot the stream: this process was taken for dead, or writes were lost
+
+_first_use = threading.Lock()  # no process's own state: that is what is replaced under it
+
+
+def _renew_first_use() -> None:
+    global _first_use
+    _first_use = threading.Lock()  # a thread that the fork left behind may hold the other one
+
+
+os.register_at_fork(after_in_child=_renew_first_use)
 
 
 @dataclass(eq=False)
@@ -80,6 +92,18 @@ class _Lingering:
     until: float  # monotonic
 
 
+@dataclass(slots=True)
+class _Closing:
+    """A stream that is leased to be closed. The thread goes on: a client that doesn't read holds up nobody."""
+
+    session_id: str
+    done: Future[None] | None  # None: its client left, or left a place that lingered
+    until: float  # monotonic
+
+    def over(self, now: float) -> bool:
+        return self.done is None or self.done.done() or now >= self.until
+
+
 class Streams:
     """All open streams of one process. Nothing runs before the first is opened; a forked child begins with none."""
 
@@ -93,6 +117,7 @@ class Streams:
         self._lock = threading.Lock()
         self._open: dict[str, Stream] = {}
         self._lingering: dict[str, _Lingering] = {}  # by the stream's id: two tabs of a session leave two places
+        self._closing: dict[str, _Closing] = {}  # the thread's own
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._beaten = 0.0  # monotonic; 0: not yet
@@ -106,9 +131,10 @@ class Streams:
         Raises:
             StoreError: nobody could close a stream, so none must be opened.
         """
-        if self._pid != os.getpid():  # threads, and the streams of the parent, don't survive a fork
-            self._reset()
-            self._pid = os.getpid()
+        with _first_use:
+            if self._pid != os.getpid():  # threads, and the streams of the parent, don't survive a fork
+                self._reset()
+                self._pid = os.getpid()
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
                 return
@@ -150,6 +176,11 @@ class Streams:
                 return False
         return True
 
+    def give_back_later(self, stream: Stream) -> None:
+        """The store didn't take it back: the listening thread tries until it does."""
+        with self._lock:
+            self._lingering[stream.id] = _Lingering(stream, 0.0)
+
     def _place_of(self, stream: Stream) -> Stream | None:
         wanted, now = (stream.session_id, stream.purpose), time.monotonic()
         places = (left.stream for left in self._lingering.values() if left.until > now)
@@ -166,12 +197,24 @@ class Streams:
         return op.Settle(stream.session_id, stream.location, (attempt,), retention=self._core.retention, own=True)
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Stops listening, and waits for it. What is open stays open, and lapses with the heartbeat."""
-        if self._pid != os.getpid():
+        """Stops listening, waits for it, and gives every place back. What is open stays open; nobody closes it."""
+        thread = self._thread
+        if self._pid != os.getpid() or thread is None or thread is threading.current_thread():
             return
         self._stop.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        thread.join(timeout)
+        with self._lock:
+            if thread.is_alive() or self._thread is not thread:
+                return
+            self._thread = None
+            self._lingering |= {key: _Lingering(stream, 0.0) for key, stream in self._open.items()}
+            self._open.clear()
+        try:
+            self._settle(process_location(self.process))
+            self._give_back(math.inf)
+            self._store.execute(op.TableDrop("p", self.process))
+        except StoreError as error:  # it lapses with the heartbeat
+            log.warning("the end of this process's streams is not written down: %s", error)
 
     # the thread
 
@@ -190,6 +233,8 @@ class Streams:
                     if nudge or now - looked >= poll:
                         looked = now
                         self._drain(location)
+                    if self._settle(location):
+                        looked = 0.0
                     self._give_back(now)
                 stop.set()  # the store is closed
             except StoreError as error:
@@ -229,33 +274,40 @@ class Streams:
                 entries = self._store.execute(lease).entries
                 if not entries:
                     break
-                self._close(location, entries)
+                self._close(entries)
 
-    def _close(self, location: str, entries: Sequence[tuple[str, tuple[op.LeasedResource, ...]]]) -> None:
-        begun: dict[str, Future[None]] = {}
+    def _close(self, entries: Sequence[tuple[str, tuple[op.LeasedResource, ...]]]) -> None:
+        """Begins to close what is leased. `_settle` acknowledges it; the lease outlasts CLOSING."""
         for session_id, leased in entries:
             reason = self._reason(session_id)
             for one in leased:
+                if one.resource_id in self._closing:
+                    continue  # another stream of its session has ended since
                 with self._lock:
                     stream = self._open.get(one.resource_id)
                     # Now, not when it is acknowledged: who takes the place meanwhile would be open in an ended session.
                     self._lingering.pop(one.resource_id, None)
-                if stream is not None:
-                    begun[one.resource_id] = stream.end(reason)
-        wait(begun.values(), CLOSING)
-        settle = [
-            op.Settle(
-                session_id,
-                location,
-                tuple(self._attempt(one.resource_id, begun.get(one.resource_id)) for one in leased),
-                self._core.settings.reclaim_tries,
-                self._core.retention,
-            )
-            for session_id, leased in entries
-        ]
+                done = stream.end(reason) if stream is not None else None
+                self._closing[one.resource_id] = _Closing(session_id, done, time.monotonic() + CLOSING)
+
+    def _settle(self, location: str) -> bool:
+        """Acknowledges what has closed or takes too long. True: a session owes more here than its lease took."""
+        now = time.monotonic()
+        attempts: dict[str, list[op.Attempt]] = {}
+        for resource_id in [key for key, closing in self._closing.items() if closing.over(now)]:
+            closing = self._closing.pop(resource_id)
+            attempts.setdefault(closing.session_id, []).append(self._attempt(resource_id, closing.done))
+        tries, retention = self._core.settings.reclaim_tries, self._core.retention
+        settle = [op.Settle(sid, location, tuple(told), tries, retention) for sid, told in attempts.items()]
+        known = Counter(closing.session_id for closing in self._closing.values())
+        more = False
         for operation, answer in zip(settle, self._store.execute_many(settle), strict=True):
             if isinstance(answer, StoreError):  # its lease runs out, and it is found closed
                 log.warning("closed streams of session %s are not acknowledged: %s", operation.session_id, answer)
+                continue
+            failed = sum(attempt.outcome is Outcome.FAILED for attempt in operation.attempts)
+            more |= answer.left > failed + known[operation.session_id]
+        return more
 
     def _reason(self, session_id: str) -> str:
         try:
@@ -265,7 +317,7 @@ class Streams:
         return peeked.tombstone.reason if peeked.tombstone is not None and peeked.record is None else "released"
 
     def _attempt(self, resource_id: str, closing: Future[None] | None) -> op.Attempt:
-        if closing is None:  # its client left, or left a place that lingered
+        if closing is None:
             return op.Attempt(resource_id, Outcome.GONE)
         if not closing.done():
             return op.Attempt(resource_id, Outcome.FAILED, 1000, f"not closed after {CLOSING:.0f} s")
