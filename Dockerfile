@@ -1,4 +1,4 @@
-# One image for web nodes, workers, beat and Flower; docker-compose.yml says which it is.
+# One image for web nodes, workers, beat, Flower and the admin side; docker-compose.yml says which it is.
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
@@ -6,7 +6,7 @@ COPY shared shared
 COPY workers workers
 COPY examples examples
 RUN python -m venv /opt/sessionsweep \
-    && /opt/sessionsweep/bin/pip install --no-cache-dir '.[flask,workers,cli]' 'flower>=2.2,<3' 'gunicorn>=25,<28'
+    && /opt/sessionsweep/bin/pip install --no-cache-dir '.[flask,workers,cli,admin,metrics]' 'flower>=2.2,<3' 'gunicorn>=25,<28'
 
 FROM python:3.13-slim
 ENV PATH=/opt/sessionsweep/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
