@@ -328,3 +328,16 @@ def test_a_front_end_of_a_listed_origin_may_end_and_renew(make: Make) -> None:
     assert app.test_client().post("/sessionsweep/others/end", headers=listed).json == {"ended": 0}
     other = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
     assert app.test_client().post("/sessionsweep/others/end", headers=other).status_code == 403
+
+
+def test_a_user_that_is_no_text_logs_nobody_out_in_flask(make: Make) -> None:
+    app = views(make(TESTING=True))
+
+    @app.post("/number")
+    def number() -> None:
+        current_session.log_in(5)  # type: ignore[arg-type]
+
+    here, own = log_in(app, "5")
+    with pytest.raises(TypeError, match=r"give text: str\("):
+        here.post("/number")
+    assert (here.get("/read").json or {})["id"] == own

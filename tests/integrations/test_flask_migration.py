@@ -255,7 +255,7 @@ def test_who_cannot_be_a_user_is_said_and_nothing_is_taken_over(make: Make, inte
     """Kept as a number, `end_user("5")` would miss it."""
     value = logged_in(interface, {"user": user})
     app = new_app(make, interface, lambda data: data["user"], TESTING=True)
-    with pytest.raises((TypeError, ValueError), match="text|control"):
+    with pytest.raises((TypeError, ValueError), match=r"text|control"):
         brings(app, value).get("/who")
     assert count(app) == 0
     assert brings(old_app(interface), value).get("/get").json == {"user": user}, "nor lost"

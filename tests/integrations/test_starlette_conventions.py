@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from sessionsweep import Settings
+from sessionsweep import ConfigurationError, Settings
 from sessionsweep.integrations.asgi import SessionSweepMiddleware, current_session
 from support.nodes import KEY
 
@@ -178,3 +179,28 @@ def _middleware(served: Any) -> SessionSweepMiddleware:
     while not isinstance(layer, SessionSweepMiddleware):
         layer = layer.app
     return layer
+
+
+async def silent(request: Request) -> JSONResponse:
+    return JSONResponse({})
+
+
+@pytest.mark.parametrize("path", ["/view", "/silent"])
+@pytest.mark.parametrize("ours_first", [True, False], ids=["ours-outermost", "starlettes-outermost"])
+def test_two_session_middlewares_are_told_in_one_sentence(
+    settings: Callable[..., Settings], ours_first: bool, path: str
+) -> None:
+    both = [Middleware(SessionSweepMiddleware, settings()), Middleware(SessionMiddleware, secret_key="x")]
+    app = Starlette(routes=[*ROUTES, Route("/silent", silent)], middleware=both if ours_first else both[::-1])
+    with TestClient(app) as client, pytest.raises(ConfigurationError, match="two session middlewares: leave Starlette"):
+        client.get(path)
+
+
+def test_a_mounted_app_may_have_starlettes_where_it_has_not_ours(settings: Callable[..., Settings]) -> None:
+    its_own = Starlette(routes=ROUTES, middleware=[Middleware(SessionMiddleware, secret_key="x")])
+    ours = Middleware(SessionSweepMiddleware, settings(), without_session=["/admin/*"])
+    app = Starlette(routes=[*ROUTES, Mount("/admin", its_own)], middleware=[ours])
+    with TestClient(app) as client:
+        assert client.post("/admin/update?x=1").json() == {"x": "1"}
+        assert client.post("/update?y=2").json() == {"y": "2"}
+        assert client.get("/admin/view").json() == {"x": "1"}

@@ -97,7 +97,10 @@ def check_user(user: str) -> str:
 
     Raises:
         ValueError: it isn't that. Names come from strangers, and stand in keys, records and lists.
+        TypeError: it isn't text. Kept as a number it would be found by no `end_user("5")`.
     """
+    if not isinstance(user, str):
+        raise TypeError(f"user {user!r} is no text; give text: str(…)")
     try:
         size = len(user.encode())
     except UnicodeEncodeError:

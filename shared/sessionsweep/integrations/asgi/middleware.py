@@ -18,7 +18,7 @@ from sessionsweep.integrations import timeleft
 from sessionsweep.integrations.asgi.exchange import Exchange, Handshake, answer, respond
 from sessionsweep.integrations.asgi.headers import HOST_NAME, NAME, Cookie, joined
 from sessionsweep.integrations.asgi.lifespan import Lifespan
-from sessionsweep.integrations.asgi.request import SCOPE_KEY, RequestSession
+from sessionsweep.integrations.asgi.request import SCOPE_KEY, TWO_MIDDLEWARES, RequestSession
 from sessionsweep.integrations.asgi.routes import MarkedRoutes
 from sessionsweep.integrations.asgi.types import App, Receive, Scope, Send
 from sessionsweep.integrations.client import request_client
@@ -98,6 +98,8 @@ class SessionSweepMiddleware:
         if scope["type"] not in ("http", "websocket") or SCOPE_KEY in scope or path in self._without_session:
             await self.app(scope, receive, send)
             return
+        if "session" in scope:
+            raise ConfigurationError(TWO_MIDDLEWARES)
         self._lifespan.ensure()  # a server may run the app without a lifespan
         cookie = self._cookie(scope)
         if self._own_routes and scope["type"] == "http" and path in OWN_METHODS:

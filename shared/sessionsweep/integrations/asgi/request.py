@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
-from sessionsweep.errors import StoreError
+from sessionsweep.errors import ConfigurationError, StoreError
+from sessionsweep.integrations import others
 from sessionsweep.integrations.aio_event_streams import AsyncEventStream
 from sessionsweep.integrations.asgi.data import SessionData
 from sessionsweep.integrations.asgi.streams import CLOSED, WebSocketLike, closed_with_its_session
 from sessionsweep.integrations.asgi.types import Scope
+from sessionsweep.integrations.blocks import asynchronous
 from sessionsweep.integrations.events import SILENCE
 from sessionsweep.integrations.others import OtherSession
 from sessionsweep.integrations.request import RequestView
-from sessionsweep.model.session import Client
-from sessionsweep.model.states import EndReason
+from sessionsweep.model.session import Client, check_user
 from sessionsweep.sessions.aio import AsyncSession, AsyncSessionFile, AsyncSessions
 from sessionsweep.sessions.aio_streams import AsyncStream
 from sessionsweep.sessions.view import Resource
+from sessionsweep.store.flow import Flow, run_async
 
+R = TypeVar("R")
 SCOPE_KEY = "sessionsweep"
+TWO_MIDDLEWARES = (
+    "two session middlewares: leave Starlette's SessionMiddleware (or what else sets scope['session']) out, since "
+    "request.session is ours; a mounted app that needs its own goes into without_session"
+)
 
 
 class RequestSession(RequestView[AsyncSession]):
@@ -105,7 +112,7 @@ class RequestSession(RequestView[AsyncSession]):
         if await self._session.save():
             self._data.replace(self._session.data)
 
-    @asynccontextmanager
+    @asynchronous
     async def new_file(
         self, purpose: str = "", suffix: str = "", *, max_size: int | None = None, volume: str | None = None
     ) -> AsyncIterator[AsyncSessionFile]:
@@ -113,7 +120,7 @@ class RequestSession(RequestView[AsyncSession]):
         async with (await self.require()).new_file(purpose, suffix, max_size=max_size, volume=volume) as file:
             yield file
 
-    @asynccontextmanager
+    @asynchronous
     async def temp_file(self, suffix: str = "", *, max_size: int | None = None) -> AsyncIterator[AsyncSessionFile]:
         """A file that is deleted at the end of the block."""
         async with (await self.require()).temp_file(suffix, max_size=max_size) as file:
@@ -142,15 +149,14 @@ class RequestSession(RequestView[AsyncSession]):
         return self.existing().keep_alive(max)
 
     async def extend(self, idle: float | None = None, max_duration: float | None = None) -> None:
-        """Counts as activity; sets this session's own timeouts where given (seconds). Without a session: nothing."""
-        if self.session is not None:
-            await self.session.extend(idle, max_duration)
+        """Counts as activity; sets this session's own timeouts where given (seconds). Raises InvalidTokenError."""
+        await self.existing().extend(idle, max_duration)
 
     async def touch(self) -> None:
         """Counts as activity: call it for each message of a stream that is a user's doing.
 
         Raises:
-            SessionEndedError
+            InvalidTokenError: there is no session. SessionEndedError: no longer.
         """
         await self.extend()
 
@@ -163,7 +169,9 @@ class RequestSession(RequestView[AsyncSession]):
 
         Raises:
             LimitReachedError: MAX_SESSIONS_PER_USER, where ON_USER_LIMIT is `refuse`.
+            TypeError, ValueError: no name of a user; nothing was done.
         """
+        check_user(user)
         async with self._making:
             self._check_open()
             session = self.session
@@ -192,25 +200,15 @@ class RequestSession(RequestView[AsyncSession]):
 
     async def others(self) -> list[OtherSession]:
         """The same user's other live sessions, the last seen first; empty for nobody."""
-        found: list[OtherSession] = []
-        cursor: str | None = None
-        while self.user is not None:
-            page, cursor = await self.sessions.list(user=self.user, cursor=cursor)
-            found.extend(OtherSession.of(one) for one in page if one.id != self.id)
-            if cursor is None:
-                break
-        return sorted(found, key=lambda one: one.last_seen, reverse=True)
+        return await self._run(others.listing(self.sessions.core, self.user, self.id))
 
     async def end_other(self, session_id: str) -> bool:
         """Ends one of the user's sessions by its public id. False: it is nobody's, or somebody else's, or this one."""
-        if self.user is None or session_id == self.id:
-            return False
-        other = await self.sessions.get(session_id)
-        return other is not None and other.user == self.user and await other.end(EndReason.USER)
+        return await self._run(others.end(self.sessions.core, self.user, self.id, session_id))
 
     async def log_out_others(self) -> int:
         """Ends all of the user's sessions but this one; how many."""
-        return 0 if self.user is None else await self.sessions.end_user(self.user, except_id=self.id)
+        return await self._run(others.end_all(self.sessions.core, self.user, self.id))
 
     # streams
 
@@ -279,8 +277,14 @@ class RequestSession(RequestView[AsyncSession]):
         return None if self._session is None else self._session.expires_in
 
     def adopt_data(self, scope: Scope) -> None:
-        """Takes what the app put in place of `scope["session"]`."""
+        """Takes what the app put in place of `scope["session"]`.
+
+        Raises:
+            ConfigurationError: Starlette's own session middleware did.
+        """
         found = scope.get("session")
+        if type(found).__module__ == "starlette.middleware.sessions":
+            raise ConfigurationError(TWO_MIDDLEWARES)
         if found is not self._data:
             self._data.replace(dict(found) if isinstance(found, dict) else {})
             self._data.accessed = True
@@ -291,6 +295,9 @@ class RequestSession(RequestView[AsyncSession]):
         self._session, self.new_token = await self.sessions.create(self._client, user, kept)
         self.removed = False
         return self._session
+
+    async def _run(self, flow: Flow[R]) -> R:
+        return await run_async(flow, self.sessions.store)
 
     def _check_open(self) -> None:
         if self._sealed:

@@ -186,10 +186,7 @@ def engine_of(name: str) -> type[SessionBase]:
 
 @cache
 def _patterns(listed: tuple[str, ...]) -> PathPatterns:
-    for pattern in listed:
-        if not isinstance(pattern, str) or not pattern.startswith(("/", "*")):
-            raise ConfigurationError(f"SESSIONSWEEP NO_ACTIVITY_PATHS: {pattern!r} matches no path; begin it with /")
-    return PathPatterns(listed)
+    return PathPatterns(listed, "SESSIONSWEEP NO_ACTIVITY_PATHS")
 
 
 def _has_key(values: Mapping[str, Any]) -> bool:

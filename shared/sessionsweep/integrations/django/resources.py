@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from sessionsweep.errors import ResourceNotFoundError
+from sessionsweep.integrations.blocks import Block, asynchronous
 from sessionsweep.sessions.aio import AsyncSession, AsyncSessionFile
 from sessionsweep.sessions.sync import Session, SessionFile
 from sessionsweep.sessions.view import Resource
@@ -46,11 +47,13 @@ class Resources:
 
     def new_file(
         self, purpose: str = "", suffix: str = "", *, max_size: int | None = None, volume: str | None = None
-    ) -> SessionFile:
+    ) -> Block[SessionFile]:
         """A new file, as a context manager; see `Session.new_file`."""
-        return self.require().new_file(purpose, suffix, max_size=max_size, volume=volume)
+        return Block(
+            lambda: self.require().new_file(purpose, suffix, max_size=max_size, volume=volume), "resources.anew_file"
+        )
 
-    @asynccontextmanager
+    @asynchronous
     async def anew_file(
         self, purpose: str = "", suffix: str = "", *, max_size: int | None = None, volume: str | None = None
     ) -> AsyncIterator[AsyncSessionFile]:
@@ -59,11 +62,11 @@ class Resources:
         async with session.new_file(purpose, suffix, max_size=max_size, volume=volume) as file:
             yield file
 
-    def temp_file(self, suffix: str = "", *, max_size: int | None = None) -> SessionFile:
+    def temp_file(self, suffix: str = "", *, max_size: int | None = None) -> Block[SessionFile]:
         """A file that is deleted at the end of the block."""
-        return self.require().temp_file(suffix, max_size=max_size)
+        return Block(lambda: self.require().temp_file(suffix, max_size=max_size), "resources.atemp_file")
 
-    @asynccontextmanager
+    @asynchronous
     async def atemp_file(self, suffix: str = "", *, max_size: int | None = None) -> AsyncIterator[AsyncSessionFile]:
         """See temp_file."""
         session = await self.arequire()
@@ -122,9 +125,9 @@ class Resources:
 
     def pin(self, resource_id: str, max: float | str = "1h") -> AbstractContextManager[BinaryIO]:
         """Keeps a file from being destroyed while the block reads it."""
-        return self._owner(resource_id).pin(resource_id, max)
+        return Block(lambda: self._owner(resource_id).pin(resource_id, max), "resources.apin")
 
-    @asynccontextmanager
+    @asynchronous
     async def apin(self, resource_id: str, max: float | str = "1h") -> AsyncIterator[BinaryIO]:
         """See pin."""
         session = await self._aowner(resource_id)

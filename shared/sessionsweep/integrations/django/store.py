@@ -16,8 +16,9 @@ from django.contrib.sessions.exceptions import SessionInterrupted
 from sessionsweep.deployment import Core
 from sessionsweep.engine.sweep import Sweep
 from sessionsweep.errors import ClientMismatchError, InvalidTokenError
+from sessionsweep.integrations import others
 from sessionsweep.integrations.django import data as stored
-from sessionsweep.integrations.django import migration, others
+from sessionsweep.integrations.django import migration
 from sessionsweep.integrations.django.ages import LONGEST, UNSENT, Ages, ages
 from sessionsweep.integrations.django.configured import current
 from sessionsweep.integrations.django.resources import Resources

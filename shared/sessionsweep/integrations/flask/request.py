@@ -24,7 +24,7 @@ from sessionsweep.integrations.migration import is_old
 from sessionsweep.integrations.others import OtherSession
 from sessionsweep.integrations.paths import is_no_activity
 from sessionsweep.integrations.request import RequestView
-from sessionsweep.model.session import Client
+from sessionsweep.model.session import Client, check_user
 from sessionsweep.sessions.streams import Stream
 from sessionsweep.sessions.sync import Session, SessionFile, Sessions
 from sessionsweep.sessions.view import Resource
@@ -187,7 +187,9 @@ class RequestSession(RequestView[Session]):
 
         Raises:
             LimitReachedError: MAX_SESSIONS_PER_USER, where ON_USER_LIMIT is `refuse`.
+            TypeError, ValueError: no name of a user; nothing was done.
         """
+        check_user(user)
         self._check_open()
         session = self.session
         if session is not None and session.user not in (None, user):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, abort, jsonify, request
