@@ -28,7 +28,7 @@ def show(
     here: Here,
     visit: Visitor,
     run: Annotated[str, Query(pattern=r"^[A-Za-z0-9-]{0,64}$")] = "",
-    kind: Annotated[str, Query(max_length=20)] = "",
+    kind: Kind | None = None,
 ) -> Response:
     """The last runs, and where the one stands that was asked for. Where nobody takes orders, that is said."""
     runs, asked, why = list[dict[str, Any]](), None, ""
@@ -38,7 +38,11 @@ def show(
         runs = [_shown(name, about, names) for name, about in sorted(dispatcher.last_runs().items())]
         if run:
             found = dispatcher.read(run)
-            asked = _progress(found, names) if found else {"state": "sent", "name": kind, "parts": [], "told": ""}
+            asked = (
+                _progress(found, names)
+                if found
+                else {"state": "sent", "name": f"sweep {kind or ''}", "parts": [], "told": ""}
+            )
     except UnavailableError as error:
         why = str(error)
     interval, orphans = here.settings.cleanup_interval, here.settings.orphan_interval
@@ -66,7 +70,7 @@ def _shown(name: str, about: Mapping[str, Any], names: naming.Names) -> dict[str
         "state": about["state"],
         "node": about["node"],
         "at": datetime.fromtimestamp(at / 1000, UTC) if 0 < at < MOST else None,
-        "told": told(about["result"]),
+        "told": _told(about["result"]),
     }
 
 
@@ -79,7 +83,7 @@ def _progress(found: Mapping[str, Any], names: naming.Names) -> dict[str, Any]:
     return {**whole, "parts": parts}
 
 
-def told(result: Mapping[str, Any]) -> str:
+def _told(result: Mapping[str, Any]) -> str:
     """A pass's result in words: what isn't zero."""
     words = []
     for key, value in result.items():

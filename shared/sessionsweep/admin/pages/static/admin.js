@@ -19,5 +19,6 @@
     if (!event.target.matches("[data-all]")) return;
     for (const box of event.target.closest("form").querySelectorAll("input[name=id]")) box.checked = event.target.checked;
   });
+  document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }); // on a phone
   for (const all of document.querySelectorAll("[data-all]")) all.hidden = false;
 })();

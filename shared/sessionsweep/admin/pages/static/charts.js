@@ -52,10 +52,10 @@
     return moved.length ? moved : [["none", samples.map(() => 0), "--c7"]];
   };
   const KINDS = {
-    active: { lines: () => [["active", series("active"), "--c1"]], show: whole, least: 5, fill: true },
+    active: { lines: () => [["active", series("active"), "--c1"]], show: whole, least: 5, fill: "--tint" },
     ended: { lines: endings, show: whole, least: 4 },
     bytes: { lines: () => [["held", series("bytes"), "--c1"], ["owed", series("owed_bytes"), "--c2"]], show: size, least: 1000 },
-    late: { lines: () => [["lag", series("late"), "--c5"]], show: seconds, least: 10, steps: STEPS, fill: true },
+    late: { lines: () => [["lag", series("late"), "--c5"]], show: seconds, least: 10, steps: STEPS, fill: "--bad-tint" },
   };
 
   const data = (kind) => [samples.map((sample) => sample.at), ...kind.lines().map((line) => line[1])];
@@ -86,7 +86,7 @@
           ...lines.map(([label, , name]) => ({
             label,
             stroke: resolved(name),
-            fill: kind.fill ? resolved("--tint") : undefined,
+            fill: kind.fill && resolved(kind.fill),
             width: 2,
             points: { show: samples.length < 3, size: 5 },
             // without a pointer: as it is now
