@@ -11,8 +11,8 @@ from starlette.concurrency import run_in_threadpool
 
 from sessionsweep.admin import pages, problems
 from sessionsweep.admin.desk import Desk
-from sessionsweep.admin.routes import sessions as session_routes
 from sessionsweep.admin.routes import metrics, sweeps, upkeep
+from sessionsweep.admin.routes import sessions as session_routes
 from sessionsweep.admin.schemas import Problem
 from sessionsweep.errors import ConfigurationError
 from sessionsweep.sessions.connect import environment_settings
