@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +13,12 @@ import redis
 from admin_client import OVER, READ, WRITE, Admin
 from metrics_page import page, scrape
 
+from sessionsweep.admin import metrics
 from sessionsweep.model.holds import Hold, volume_scope
 from sessionsweep.operator import places
 from sessionsweep.store import operations as op
 from sessionsweep_workers.devstack.server import EmbeddedServer
+from support.processes import wait_until
 
 
 def beating(admin: Admin) -> None:
@@ -214,6 +218,26 @@ def test_it_answers_while_the_store_is_away(
     assert not any(name.startswith("sessionsweep_sessions") for name in seen.names)
     server.start()
     assert page(admin).get("store_up") == 1
+
+
+def test_it_answers_while_the_store_hangs(
+    make_admin: Callable[..., Admin], own_server: Callable[..., EmbeddedServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = own_server()
+    admin = make_admin(url=server.url, sweeper="workers")
+    assert page(admin).get("store_up") == 1
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        for patience in (metrics.STORE_PATIENCE, 0.3, 0.3, 0.3):  # none waits for the one before
+            monkeypatch.setattr(metrics, "STORE_PATIENCE", patience)
+            headers = {"X-Admin-Token": READ}
+            answer = admin.http.get("/metrics", headers=headers, timeout=10)  # as long as Prometheus waits
+            assert "sessionsweep_store_up 0.0" in answer.text
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    monkeypatch.undo()
+    wait_until(lambda: page(admin).get("store_up") == 1)
 
 
 def test_a_damaged_record_hides_only_the_debts(admin: Admin, redis_url: str, namespace: str) -> None:

@@ -12,7 +12,9 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from typing import TypeVar
 
 import redis
 from prometheus_client import CollectorRegistry
@@ -30,8 +32,12 @@ from sessionsweep.operator.places import Place
 from sessionsweep.operator.vitals import STATES, Pass, Vitals
 from sessionsweep.settings import Settings
 
+R = TypeVar("R")
 log = logging.getLogger(__name__)
 
+#: Seconds for the store and for the broker, together below the 10 that Prometheus waits: one that hangs is told of as
+#: one that is away.
+STORE_PATIENCE, BROKER_PATIENCE = 4.0, 3.0
 VOLUME = ("volume", "volume_id")
 ALARMS = ("beat", "marks")
 #: What an orphan pass counts, but for what it read.
@@ -42,7 +48,7 @@ Rows = Iterable[tuple[Sequence[str], float]]
 
 
 def registry(desk: Desk) -> CollectorRegistry:
-    """What `/metrics` shows of one deployment."""
+    """What `/metrics` shows of one deployment. Make one, and keep it."""
     made = CollectorRegistry(auto_describe=False)
     made.register(Deployment(desk))
     return made
@@ -53,42 +59,56 @@ class Deployment(Collector):
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._readers = ThreadPoolExecutor(2, "sessionsweep-metrics")  # more would only wait for what hangs, too
 
     def collect(self) -> Iterator[Metric]:
         """Reads and tells. A store that is away is told of, too."""
         begun = time.perf_counter()
         yield InfoMetricFamily("sessionsweep_build", "This release.", {"version": version("sessionsweep")})
         yield from _limits(self._desk.settings)
-        seen = self._look()
+        seen, memory = self._look()
         yield _gauge("store_up", "Whether the store answered this scrape.", seen is not None)
+        yield from memory
         if seen is not None:
             yield from _of(seen)
-            yield from _memory(self._desk.settings)
             yield from self._queues(seen)
         took = time.perf_counter() - begun
         yield _gauge("scrape_duration_seconds", "How long reading the store and the broker took.", took)
 
-    def _look(self) -> Vitals | None:
+    def _look(self) -> tuple[Vitals | None, list[Metric]]:
+        def read() -> tuple[Vitals, list[Metric]]:
+            return vitals.look(self._desk.core, self._desk.store), list(_memory(self._desk.settings))
+
         try:
-            return vitals.look(self._desk.core, self._desk.store)
-        except StoreError as error:
-            log.warning("metrics without the store: %s", error)
-            return None
+            return self._within(STORE_PATIENCE, read)
+        except (StoreError, TimeoutError) as error:
+            log.warning("metrics without the store: %s", error or "it hangs")
+            return None, []
 
     def _queues(self, seen: Vitals) -> Iterator[Metric]:
         ids = sorted(place.volume_id for place in seen.places or () if place.volume_id)
+        up = "Whether the broker answered this scrape."
         try:
-            lengths = self._desk.dispatcher().queue_lengths(ids)
+            lengths = self._within(BROKER_PATIENCE, lambda: self._desk.dispatcher().queue_lengths(ids))
         except UnavailableError:
             return  # nobody takes orders here
-        except SessionSweepError as error:
-            log.warning("metrics without the broker: %s", error)
-            yield _gauge("broker_up", "Whether the broker answered this scrape.", 0)
+        except (SessionSweepError, TimeoutError) as error:
+            log.warning("metrics without the broker: %s", error or "it hangs")
+            yield _gauge("broker_up", up, 0)
             return
         if lengths:
-            yield _gauge("broker_up", "Whether the broker answered this scrape.", 1)
+            yield _gauge("broker_up", up, 1)
             rows = (((queue,), length) for queue, length in lengths.items())
             yield _gauges("queue_messages", "Messages that no worker has taken yet.", ("queue",), rows)
+
+    def _within(self, seconds: float, read: Callable[[], R]) -> R:
+        """Raises TimeoutError: it isn't done by then; it ends by its connection's own timeouts."""
+        reading = self._readers.submit(read)
+        try:
+            return reading.result(seconds)
+        except TimeoutError:
+            reading.cancel()  # where others hang, it need not begin
+            raise
 
 
 def _of(seen: Vitals) -> Iterator[Metric]:

@@ -20,5 +20,8 @@ def metrics(here: Here, reader: Reader, request: Request) -> Response:
         from sessionsweep.admin.metrics import registry
     except ModuleNotFoundError as error:
         raise UnavailableError(f"{error.name} isn't installed here: pip install 'sessionsweep[metrics]'.") from error
+    state = request.app.state
+    if not hasattr(state, "metrics"):
+        state.metrics = registry(here)
     encode, media_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(registry(here)), media_type=media_type)
+    return Response(encode(state.metrics), media_type=media_type)
