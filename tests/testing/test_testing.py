@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from sessionsweep import InvalidTokenError, Session
 from sessionsweep.store import operations as op
 from sessionsweep.testing import CrashedError, Deployment
+from support.processes import wait_until
 
 pytest_plugins = ["sessionsweep.testing.fixtures"]
 
@@ -136,3 +138,26 @@ def test_every_operation_dies_before_and_after_itself(deployment: Deployment) ->
             deployment.sessions.store.execute(op.PeekSession(session.id))
         seen.append(crash.where)
     assert seen == ["before PeekSession", "after PeekSession", ""]
+
+
+@pytest.mark.parametrize("by_block", [True, False])
+async def test_asynchronous_connections_are_closed_in_their_loop(
+    redis_url: str, namespace: str, tmp_path: Path, by_block: bool
+) -> None:
+    server = redis.Redis.from_url(redis_url)
+
+    def own() -> list[str]:
+        return [one["id"] for one in server.client_list() if one["name"] == namespace]
+
+    named = f"{redis_url}{'&' if '?' in redis_url else '?'}client_name={namespace}"
+    deployment = Deployment(tmp_path, redis_url=named, namespace=namespace)
+    await deployment.async_sessions.create()
+    assert own()
+    if by_block:
+        async with deployment as same:
+            assert same is deployment
+    else:
+        await deployment.aclose()
+    await deployment.aclose()
+    wait_until(lambda: not own(), 20, "all of them are closed")
+    server.close()

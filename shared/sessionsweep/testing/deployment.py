@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ class Deployment:
             `namespace` is the test's.
         settings: any of Settings, as they stand in the environment (`idle_timeout="15m"`).
 
-    Close it, or use it as a context manager.
+    Close it, or use it as a context manager: `with`, or, where `async_sessions` was used, `async with` in its event loop.
     """
 
     def __init__(self, folder: Path, *, redis_url: str | None = None, namespace: str = "test", **settings: Any) -> None:
@@ -133,8 +134,15 @@ class Deployment:
         roots = [Path(volume.path) / "files" for volume in self.settings.volumes]
         return sorted(path for root in roots for path in root.rglob("*") if not path.is_dir())
 
+    async def aclose(self) -> None:
+        """As close, and lets go of what `async_sessions` holds open in this event loop. Idempotent."""
+        if self._async_sessions is not None:
+            await self._async_sessions.close()
+        await self._async_store.close()
+        await asyncio.to_thread(self.close)
+
     def close(self) -> None:
-        """Lets go of volumes and connections. Idempotent."""
+        """Lets go of volumes and connections, but for those of `async_sessions`: see aclose. Idempotent."""
         self.sessions.close()
         self._store.close()
 
@@ -143,6 +151,12 @@ class Deployment:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    async def __aenter__(self) -> Deployment:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     def _stores(self, redis_url: str | None, namespace: str) -> tuple[Store, Store, AsyncStore]:
         if redis_url is None:
