@@ -597,3 +597,20 @@ def test_nothing_connects_before_the_first_use() -> None:
     SessionSweep(app, Settings(redis_url="redis://127.0.0.1:1/0", secret_key=KEY))
     app.add_url_rule("/", view_func=lambda: "ok")
     assert app.test_client().get("/").text == "ok"
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("SESSIONSWEEP_IDLE_TIMOUT", "did you mean SESSIONSWEEP_IDLE_TIMEOUT?"),
+        ("SESSIONSWEEP_NO_ACTIVITY_PATH", "did you mean SESSIONSWEEP_NO_ACTIVITY_PATHS?"),
+        ("SESSIONSWEEP_QWXZ", "remove it"),
+    ],
+)
+def test_a_misspelt_setting_is_told_as_the_app_wrote_it(key: str, told: str) -> None:
+    app = Flask("app")
+    app.config.update({"SESSIONSWEEP_REDIS_URL": "memory://", "SESSIONSWEEP_SECRET_KEY": KEY, key: "secret"})
+    with pytest.raises(ConfigurationError) as wrong:
+        SessionSweep(app)
+    assert str(wrong.value).startswith(f"{key} is not a setting; {told}")
+    assert "secret" not in str(wrong.value)

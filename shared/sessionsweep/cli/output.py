@@ -1,4 +1,4 @@
-"""What the command line prints: tables that fit 80 columns, JSON, messages; text of strangers made harmless."""
+"""What the command line prints: tables that fit 80 columns, JSON, messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from sessionsweep.operator.wording import brief, count
+from sessionsweep.operator.wording import brief, count, printable
 
 __all__ = [
     "brief", "complain", "count", "err", "note", "out", "print_json", "print_listing", "print_pairs", "print_table",
@@ -24,14 +24,6 @@ __all__ = [
 ]  # fmt: skip
 
 UNBROKEN = ("ID", "FILE", "SESSION", "SETTING")  # columns to be copied from: they never wrap
-
-
-def printable(text: object) -> str:
-    """`text` with everything that could steer a terminal or forge a line (control and format characters) escaped.
-
-    User names, user agents and purposes come from strangers (ASVS 16.4.1).
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def out() -> Console:

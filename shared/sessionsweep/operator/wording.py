@@ -1,4 +1,4 @@
-"""Numbers and durations as people read them."""
+"""Numbers and durations as people read them; text of strangers made harmless."""
 
 from __future__ import annotations
 
@@ -20,3 +20,11 @@ def brief(seconds: float) -> str:
 def count(number: int, noun: str) -> str:
     """`1 session`, `2 sessions`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def printable(text: object) -> str:
+    """`text` with everything that could steer a terminal or forge a line (control and format characters) escaped.
+
+    User names, user agents and purposes come from strangers (ASVS 16.4.1).
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

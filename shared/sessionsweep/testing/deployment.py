@@ -38,7 +38,7 @@ class Deployment:
             `namespace` is the test's.
         settings: any of Settings, as they stand in the environment (`idle_timeout="15m"`).
 
-    Close it, or use it as a context manager: `with`, or, where `async_sessions` was used, `async with` in its event loop.
+    Close it, or use it as a context manager; where `async_sessions` was used, `async with` in its event loop.
     """
 
     def __init__(self, folder: Path, *, redis_url: str | None = None, namespace: str = "test", **settings: Any) -> None:

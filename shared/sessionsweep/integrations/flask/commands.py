@@ -22,7 +22,7 @@ from sessionsweep.errors import SessionSweepError
 from sessionsweep.integrations.flask.interface import binding
 from sessionsweep.operator import fields
 from sessionsweep.operator.queries import overview
-from sessionsweep.operator.wording import brief, count
+from sessionsweep.operator.wording import brief, count, printable
 from sessionsweep.sessions.sync import Sessions
 from sessionsweep.store.flow import run
 from sessionsweep.units import format_size
@@ -46,7 +46,7 @@ def list_(user: str | None, as_json: bool) -> None:
     if as_json:
         return click.echo(json.dumps({"sessions": found}, indent=2, default=datetime.isoformat))
     for row in found:
-        user_id, address = _printable(row["user_id"] or "-"), row["ip_address"] or "-"
+        user_id, address = printable(row["user_id"] or "-"), row["ip_address"] or "-"
         idle, size = brief(row["idle_seconds"]), format_size(row["total_bytes_used"])
         resources = count(row["resource_count"], "resource")
         click.echo(f"{row['session_id']}  {user_id}  {address}  idle {idle}  {resources}, {size}")
@@ -122,8 +122,3 @@ def _sessions() -> Sessions:
 
 def _worded(counts: Mapping[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counts.items())
-
-
-def _printable(text: str) -> str:
-    """User names come from strangers: nothing in them may steer a terminal (ASVS 16.4.1)."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

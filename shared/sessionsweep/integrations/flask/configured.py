@@ -13,6 +13,7 @@ from flask import Flask
 from sessionsweep.errors import ConfigurationError
 from sessionsweep.integrations.paths import PathPatterns
 from sessionsweep.settings import PREFIX, Settings, VolumeSpec
+from sessionsweep.settings_report import nearest
 
 NO_ACTIVITY_PATHS = f"{PREFIX}NO_ACTIVITY_PATHS"
 TIME_LEFT_HEADER = f"{PREFIX}TIME_LEFT_HEADER"
@@ -37,13 +38,7 @@ def settings_of(app: Flask, given: Settings | None) -> Settings:
     Raises:
         ConfigurationError: a value is impossible; says where it stands.
     """
-    settings = given or Settings(
-        **{
-            key.removeprefix(PREFIX).lower(): value
-            for key, value in app.config.items()
-            if key.startswith(PREFIX) and key not in OPTIONS
-        }
-    )
+    settings = given or Settings(**_own(app))
     named = {name: app.config.get(name, os.environ.get(name)) for name in DOCUMENTED}
     values: dict[str, Any] = {DOCUMENTED[name]: value for name, value in named.items() if value not in (None, "")}
     if not values:
@@ -55,6 +50,17 @@ def settings_of(app: Flask, given: Settings | None) -> Settings:
     except ConfigurationError as error:
         names = ", ".join(name for name in DOCUMENTED if DOCUMENTED[name] in values)
         raise ConfigurationError(f"{error} (The values come from {names}.)") from None
+
+
+def _own(app: Flask) -> dict[str, Any]:
+    """The app's values of our settings, by field."""
+    keys = [key for key in app.config if key.startswith(PREFIX) and key not in OPTIONS]
+    known = [*Settings.model_fields, *(option.removeprefix(PREFIX).lower() for option in OPTIONS)]
+    for key in keys:
+        name = key.removeprefix(PREFIX).lower()
+        if name not in Settings.model_fields:
+            raise ConfigurationError(f"{key} is not a setting; {nearest(name, known, variable=True)}")
+    return {key.removeprefix(PREFIX).lower(): app.config[key] for key in keys}
 
 
 @dataclass(frozen=True, slots=True)
