@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from sessionsweep.admin.access import Doorkeeper, Grant, Scope
-from sessionsweep.admin.problems import UnavailableError
+from sessionsweep.admin.problems import NoWorkersError, UnavailableError
 from sessionsweep.deployment import Core
 from sessionsweep.errors import SessionSweepError
 from sessionsweep.integrations.forwarded import client_address
@@ -65,10 +65,10 @@ class Desk:
         """The way to the workers.
 
         Raises:
-            UnavailableError: this deployment has none, or Celery isn't installed here.
+            NoWorkersError: this deployment has none. UnavailableError: Celery isn't installed here.
         """
         if self.settings.sweeper != "workers":
-            raise UnavailableError("SWEEPER=in-process: each web process sweeps by itself, nobody takes orders.")
+            raise NoWorkersError("SWEEPER=in-process: each web process sweeps by itself, nobody takes orders.")
         with self._connecting:
             if self._dispatcher is None:
                 try:

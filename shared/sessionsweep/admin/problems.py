@@ -54,6 +54,10 @@ class UnavailableError(SessionSweepError):
     """Something that this needs isn't there now: the broker, the workers."""
 
 
+class NoWorkersError(UnavailableError):
+    """This deployment has no workers that take orders, and won't have by itself."""
+
+
 def problem(
     status: int, title: str, detail: str = "", headers: Mapping[str, str] | None = None, **more: Any
 ) -> JSONResponse:
@@ -74,7 +78,7 @@ def of_error(error: SessionSweepError) -> JSONResponse:
         return problem(422, "Unprocessable content", str(error))
     if isinstance(error, NotFoundError | ResourceNotFoundError | InvalidTokenError):
         return problem(404, "Not found", str(error))
-    if isinstance(error, HeldError):
+    if isinstance(error, HeldError | NoWorkersError):
         return problem(409, "Conflict", str(error))
     if isinstance(error, RecordUnreadableError):
         return problem(500, "Unreadable record", "A record in the store is damaged, or of a newer release.")
