@@ -22,8 +22,15 @@ pytestmark = needs_chromium
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=30_000)  # ms; a machine with much to do is no fault of the page's
     with chromium() as started:
         yield started
+
+
+@pytest.fixture
+def admin(make_admin: Callable[..., Admin]) -> Admin:
+    """Sessions that nothing ends while a slow browser looks at them."""
+    return make_admin(idle_timeout=600, max_duration=6000)
 
 
 @pytest.fixture
@@ -112,7 +119,7 @@ def test_the_overview_moves_while_it_lies_open(page: Page, admin: Admin) -> None
 
 
 def test_what_is_wrong_is_said_in_plain_words_and_clears(page: Page, make_admin: Callable[..., Admin]) -> None:
-    admin = make_admin(reclaim_tries=1)
+    admin = make_admin(reclaim_tries=1, idle_timeout=600)
     node = admin.node
     node.upkeep.run_once()
     session, rid, path = node.session_with_file(9)
@@ -250,7 +257,7 @@ def test_names_from_strangers_are_only_text(page: Page, admin: Admin) -> None:
 
 
 def test_dead_letters_are_retried_and_forgotten(page: Page, make_admin: Callable[..., Admin]) -> None:
-    admin = make_admin(reclaim_tries=1)
+    admin = make_admin(reclaim_tries=1, idle_timeout=600)
     rids = []
     for _ in range(2):
         session, rid, path = admin.node.session_with_file(9)
@@ -332,6 +339,7 @@ def test_it_works_without_a_script(browser: Browser, admin: Admin) -> None:
 def test_it_can_be_used_with_the_keyboard_alone(page: Page, admin: Admin) -> None:
     session, _ = admin.node.sessions.create()
     page.goto(f"{admin.http.base_url}/admin/ui/sessions/{session.id}/end")
+    expect(page.get_by_label("Admin token")).to_be_focused()
     page.keyboard.type(WRITE)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="End this session?")).to_be_visible()
@@ -352,7 +360,7 @@ PAGES = ["/", *(f"/ui/{name}" for name in ("sessions", "volumes", "owed", "dead-
 
 
 def test_every_page_can_be_read_on_a_phone_and_a_desk(page: Page, make_admin: Callable[..., Admin]) -> None:
-    admin = make_admin(reclaim_tries=1)
+    admin = make_admin(reclaim_tries=1, idle_timeout=600)
     node = admin.node
     ended, _, path = node.session_with_file(9, user="Averylongwordthatnobodybreaks" * 8)
     live, _, _ = node.session_with_file(9, user="Averylongwordthatnobodybreaks" * 8)

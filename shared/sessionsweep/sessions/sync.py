@@ -239,7 +239,10 @@ class Session(SessionView):
             yield stream
         finally:
             if streams.leave(stream, linger):
-                self._sessions.store.execute(streams.gone(stream))
+                try:
+                    self._sessions.store.execute(streams.gone(stream))
+                except StoreError:
+                    streams.give_back_later(stream)
 
     @contextmanager
     def keep_alive(self, max: float | str = "1h") -> Iterator[Session]:

@@ -74,7 +74,7 @@
         height: HEIGHT,
         cursor: { drag: { x: false, y: false }, points: { size: 7 } },
         scales: {
-          x: { time: true, range: (_, from, to) => [Math.min(from, to - 120), to] },
+          x: { time: true, range: ({ data: [at] }) => [Math.min(at[0], at.at(-1) - 120), at.at(-1)] }, // also of one point
           y: { range: (_, from, to) => [0, Math.max(to * 1.15, kind.least)] },
         },
         axes: [
