@@ -18,7 +18,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException
 from werkzeug.wsgi import wrap_file
 
-from sessionsweep import Settings, VolumeNotHereError
+from sessionsweep import Sessions, Settings, VolumeNotHereError
 from sessionsweep.integrations.flask import SessionSweep, current_session, session_routes
 
 from .nodes import VARIABLE, elsewhere, origins, parse_nodes
@@ -45,14 +45,14 @@ WARN = 60  # seconds before the end at which the page warns; of a short session,
 NOTE = "note:"  # one key of the session's data for each file, so that two uploads at once keep both
 
 
-def create_app(settings: Settings | None = None) -> Flask:
-    """The app. Without `settings` it takes those of the environment.
+def create_app(settings: Settings | None = None, sessions: Sessions | None = None) -> Flask:
+    """The app. Without `settings` it takes those of the environment; a test gives it its own `sessions`.
 
     Raises:
         ConfigurationError: a setting is missing or impossible.
     """
     app = Flask(__name__)
-    sweep = SessionSweep(app, settings)
+    sweep = SessionSweep(app, settings, sessions=sessions)
     app.register_blueprint(session_routes())
     with app.app_context():
         settings = sweep.sessions.settings
