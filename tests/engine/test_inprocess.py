@@ -143,12 +143,14 @@ def test_it_survives_any_exception_and_goes_on(node: Node) -> None:
 
 def test_it_stops_at_once_when_told(make_node: Callable[..., Node]) -> None:
     node = make_node(cleanup_interval=3600)
+    before = set(threading.enumerate())  # other tests of this process may have left theirs
     sweeper = InProcessSweeper(node.core, node.store)
     sweeper.ensure()
+    assert "sessionsweep" in [t.name for t in set(threading.enumerate()) - before]
     with sweeper.round_done:
         assert sweeper.round_done.wait_for(lambda: sweeper.passes > 0, 20)
     sweeper.stop()
-    assert "sessionsweep" not in [t.name for t in threading.enumerate()]
+    assert "sessionsweep" not in [t.name for t in set(threading.enumerate()) - before]
     sweeper.stop()
 
 

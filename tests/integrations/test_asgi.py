@@ -713,14 +713,15 @@ async def lifespan(app: Any) -> AsyncIterator[list[str]]:
 
 
 async def test_the_lifespan_starts_and_stops_it(web: Web, options: dict[str, Any], tmp_path: Any) -> None:
+    before = sweepers()  # other tests of this process may have left theirs
     settings = Settings(**options, sweeper="in-process", idle_timeout=0.2, grace_period=0, cleanup_interval=0.1)
     app = make_app(None, settings=settings)  # type: ignore[arg-type]
     async with lifespan(app) as said:
-        assert sweepers(), "before the first request"
+        assert sweepers() - before, "before the first request"
         rid = (await web(app).post("/file", files={"file": b"x"})).json()["id"]
         await asyncio.to_thread(wait_until, lambda: not list(tmp_path.rglob(f"*{rid}*")), 20, "the sweeper deleted it")
     assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    assert not sweepers()
+    assert not sweepers() - before
     layer: Any = app.middleware_stack
     while not isinstance(layer, SessionSweepMiddleware):
         layer = layer.app
@@ -735,8 +736,8 @@ async def test_sessions_that_are_shared_outlive_the_app(web: Web, sessions: Asyn
     await sessions.create()
 
 
-def sweepers() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "sessionsweep"]
+def sweepers() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "sessionsweep"}
 
 
 async def test_without_a_lifespan_it_works_too(web: Web, options: dict[str, Any], tmp_path: Any) -> None:

@@ -73,6 +73,7 @@ def test_an_app_that_dies_anywhere_leaves_nothing_behind(make: Make) -> None:
 
 def test_asynchronous_code_dies_the_same_way(make: Make) -> None:
     deployment = make()
+    before = set(threading.enumerate())
 
     async def scenario() -> list[str]:
         sessions, where = deployment.async_sessions, []
@@ -83,7 +84,8 @@ def test_asynchronous_code_dies_the_same_way(make: Make) -> None:
                 async with session.new_file("upload") as f:
                     await f.write(b"hello")
             where.append(crash.where)
-        assert "sessionsweep" not in {thread.name for thread in threading.enumerate()}, "nothing runs by itself"
+        begun = set(threading.enumerate()) - before
+        assert "sessionsweep" not in {thread.name for thread in begun}, "nothing runs by itself"
         await sessions.store.close()
         return where
 

@@ -44,7 +44,8 @@ def _renew_first_use() -> None:
     _first_use = threading.Lock()  # a thread that the fork left behind may hold the other one
 
 
-os.register_at_fork(after_in_child=_renew_first_use)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_renew_first_use)
 
 
 @dataclass(eq=False)
