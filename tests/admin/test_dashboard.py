@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 import pytest
 from admin_client import READ, WRITE, Admin
-from dashboard_looks import CONTRAST, FOCUS, NAMELESS
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from sessionsweep import Client
@@ -16,6 +15,7 @@ from sessionsweep.admin.pages import sessions as pages_of_sessions
 from sessionsweep.model.holds import ALL, Hold
 from sessionsweep.store import operations as op
 from support.browser import chromium, needs_chromium
+from support.looks import CONTRAST, FOCUS, NAMELESS
 
 pytestmark = needs_chromium
 

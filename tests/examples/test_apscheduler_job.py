@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
-from looks import check_looks, check_names
 from playwright.sync_api import Page, expect
 
 from apscheduler_job.cleanup import JOB_ID, ORPHANS_JOB_ID, Cleanup
@@ -21,6 +20,7 @@ from sessionsweep import AsyncSessions, Settings
 from sessionsweep_workers.devstack.server import EmbeddedServer
 from sessionsweep_workers.devstack.web import example_parent
 from support.browser import needs_chromium
+from support.looks import check_looks, check_names
 from support.nodes import KEY
 from support.processes import LocalProcess, wait_until
 

@@ -6,10 +6,10 @@ import struct
 import zlib
 from pathlib import Path
 
-from looks import check_looks, check_names
 from playwright.sync_api import Browser, Page, expect
 
 from support.browser import needs_chromium
+from support.looks import check_looks, check_names
 from support.processes import wait_until
 
 pytestmark = needs_chromium

@@ -7,10 +7,10 @@ import wave
 from collections.abc import Callable
 
 from convert_site import Site, recording
-from looks import check_looks, check_names
 from playwright.sync_api import Page, expect
 
 from support.browser import needs_chromium
+from support.looks import check_looks, check_names
 from support.processes import wait_until
 
 pytestmark = needs_chromium

@@ -7,11 +7,11 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
-from looks import check_looks, check_names
 from playwright.sync_api import Browser, Page, expect
 
 from sessionsweep import Sessions, Settings
 from support.browser import needs_chromium
+from support.looks import check_looks, check_names
 from support.nodes import KEY
 
 pytestmark = needs_chromium

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from looks import check_looks, check_names
 from playwright.sync_api import Browser, Page, expect
 
 from sessionsweep import Sessions, Settings
 from support.browser import needs_chromium
+from support.looks import check_looks, check_names
 from support.nodes import KEY
 from support.processes import LocalProcess
 

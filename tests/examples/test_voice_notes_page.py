@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from looks import CONTRAST
 from playwright.sync_api import Browser, Locator, Page, expect
 from web_nodes import WebNode
 
 from support.browser import chromium, needs_chromium
+from support.looks import CONTRAST
 
 OPTIONS = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 MakeNodes = Callable[..., list[WebNode]]

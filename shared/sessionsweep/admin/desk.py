@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from fastapi import Depends, Request
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from sessionsweep.admin.access import Doorkeeper, Grant, Scope
 from sessionsweep.admin.problems import NoWorkersError, UnavailableError
-from sessionsweep.deployment import Core
 from sessionsweep.errors import SessionSweepError
 from sessionsweep.integrations.forwarded import client_address
+from sessionsweep.operator.reached import Deployment
 from sessionsweep.sessions.sync import Sessions
-from sessionsweep.settings import Settings
-from sessionsweep.store.flow import Flow, run
-from sessionsweep.store.protocol import Store
 
 if TYPE_CHECKING:
     from sessionsweep_workers.dispatcher import Dispatcher
 
-R = TypeVar("R")
 log = logging.getLogger(__name__)
 _header = APIKeyHeader(name="X-Admin-Token", auto_error=False, description="A token of SESSIONSWEEP_ADMIN_TOKEN.")
 _bearer = HTTPBearer(auto_error=False, description="The same token, as a Bearer.")
 
 
-class Desk:
+class Desk(Deployment):
     """One deployment as the admin side sees it.
 
     Raises:
@@ -37,29 +33,10 @@ class Desk:
 
     def __init__(self, sessions: Sessions, prefix: str) -> None:
         self.doorkeeper = Doorkeeper(sessions.settings)
-        self.sessions = sessions
+        super().__init__(sessions)
         self.prefix = prefix
         self._dispatcher: Dispatcher | None = None
         self._connecting = threading.Lock()
-
-    @property
-    def settings(self) -> Settings:
-        """Its settings."""
-        return self.sessions.settings
-
-    @property
-    def core(self) -> Core:
-        """Its settings in the store's units, and this node's volumes."""
-        return self.sessions.core
-
-    @property
-    def store(self) -> Store:
-        """Its store."""
-        return self.sessions.store
-
-    def run(self, flow: Flow[R]) -> R:
-        """Drives a flow."""
-        return run(flow, self.store)
 
     def dispatcher(self) -> Dispatcher:
         """The way to the workers.

@@ -4,45 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
 
 from sessionsweep.cli.output import note
-from sessionsweep.deployment import Core
 from sessionsweep.errors import ConfigurationError
+from sessionsweep.operator.reached import Deployment
 from sessionsweep.operator.volumes import knows_none
 from sessionsweep.sessions.sync import Sessions
 from sessionsweep.settings import Settings
-from sessionsweep.store.flow import Flow, run
-from sessionsweep.store.protocol import Store
-
-R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """What a command works on."""
-
-    sessions: Sessions
-
-    @property
-    def settings(self) -> Settings:
-        """Its settings."""
-        return self.sessions.settings
-
-    @property
-    def core(self) -> Core:
-        """Its settings in the store's units, and this node's volumes."""
-        return self.sessions.core
-
-    @property
-    def store(self) -> Store:
-        """Its store."""
-        return self.sessions.store
-
-    def run(self, flow: Flow[R]) -> R:
-        """Drives a flow."""
-        return run(flow, self.store)
 
 
 def warn_if_forgetful(here: Deployment) -> None:

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from sessionsweep.cli.connecting import Deployment, deployment
+from sessionsweep.cli.connecting import deployment
 from sessionsweep.cli.options import Json, Yes, confirm
 from sessionsweep.cli.output import count, note, print_json, print_listing, say
 from sessionsweep.errors import SessionSweepError
 from sessionsweep.operator import causes, dead_letters, fields, naming
+from sessionsweep.operator.reached import Deployment
 from sessionsweep.store.operations import DeadLetter
 from sessionsweep.units import format_size
 

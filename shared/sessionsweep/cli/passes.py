@@ -9,13 +9,13 @@ from typing import TypeVar
 
 from rich.progress import Progress
 
-from sessionsweep.cli.connecting import Deployment
 from sessionsweep.cli.output import note
 from sessionsweep.engine.orphans import Orphans
 from sessionsweep.engine.reclaim import Reclaim
 from sessionsweep.engine.results import OrphanResult, ReclaimResult, SweepResult
 from sessionsweep.engine.sweep import Sweep
 from sessionsweep.engine.trust import Trust
+from sessionsweep.operator.reached import Deployment
 from sessionsweep.store import operations as op
 
 SLICE = 5.0  # seconds of a pass between two looks of the progress bar

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sessionsweep.cli.connecting import Deployment, deployment
+from sessionsweep.cli.connecting import deployment
 from sessionsweep.cli.options import Json, session_id
 from sessionsweep.cli.output import brief, count, note, print_json, print_listing, print_pairs, print_table, say
 from sessionsweep.errors import SessionSweepError
@@ -15,6 +15,7 @@ from sessionsweep.model.states import EndReason
 from sessionsweep.operator import causes, fields, naming
 from sessionsweep.operator.naming import Names
 from sessionsweep.operator.queries import SessionCase, show
+from sessionsweep.operator.reached import Deployment
 from sessionsweep.sessions import lifecycle
 from sessionsweep.sessions.sync import Session
 from sessionsweep.sessions.view import Resource, SessionView, moment

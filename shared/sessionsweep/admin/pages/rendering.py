@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sessionsweep.admin.desk import Desk
 from sessionsweep.admin.pages.visits import Visit, Visits
 from sessionsweep.operator import causes
-from sessionsweep.operator.wording import brief, count
+from sessionsweep.operator.wording import brief, count, printable
 from sessionsweep.units import format_size
 
 UI = "/ui"  # below the admin side's prefix: every page but the first
@@ -101,11 +101,6 @@ def _environment() -> Environment:
     )
     made.globals["static"] = lambda base, name: f"{base}{UI}/static/{name}?v={static_files()[name].version}"
     return made
-
-
-def printable(text: object) -> str:
-    """Text of strangers: what could turn a line around or hide in it (control and format characters) as its escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def _number(value: float) -> str:

@@ -1,4 +1,4 @@
-"""What every page of the examples must stand: to be read in light and dark, and to fit a phone."""
+"""What every page of ours must stand: to be read in light and dark, to fit a phone, to have names to read aloud."""
 
 from __future__ import annotations
 
@@ -28,6 +28,19 @@ CONTRAST = """() => {
     return poor;
 }"""
 
+#: What can be used and has no name that is read aloud.
+NAMELESS = """() => [...document.querySelectorAll(
+        "button, a[href], input, select, textarea, audio, progress, meter")]
+    .filter((el) => el.checkVisibility() && el.type !== "hidden" && !(el.ariaLabel || el.labels?.length
+        || el.textContent.trim() || el.querySelector("img[alt]:not([alt=''])")))
+    .map((el) => el.outerHTML)"""
+
+#: What has the focus: its name, and whether that can be seen.
+FOCUS = """() => {
+    const at = document.activeElement, style = getComputedStyle(at);
+    return [at.textContent.trim() || at.ariaLabel, style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0];
+}"""
+
 
 def check_looks(page: Page) -> None:
     """As it is now: on a small phone and a desktop, light and dark."""
@@ -44,8 +57,4 @@ def check_looks(page: Page) -> None:
 
 def check_names(page: Page) -> None:
     """Whatever can be used has a name that is read aloud."""
-    nameless = """() => [...document.querySelectorAll("button, a[href], input, textarea, audio, progress")]
-        .filter((el) => el.checkVisibility() && !(el.ariaLabel || el.labels?.length || el.textContent.trim()
-            || el.querySelector("img[alt]:not([alt=''])")))
-        .map((el) => el.outerHTML)"""
-    assert page.evaluate(nameless) == []
+    assert page.evaluate(NAMELESS) == []
