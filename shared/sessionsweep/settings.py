@@ -34,6 +34,7 @@ from sessionsweep.settings_values import (
     broker_from_store,
     parse_broker_url,
     parse_count,
+    parse_hooks,
     parse_keys,
     parse_name,
     parse_namespace,
@@ -188,6 +189,11 @@ class Settings(BaseSettings):
     mode: Literal["enforce", "observe"] = Field(
         "enforce",
         description="`observe` tracks everything, destroys nothing, and reports what it would have done.",
+    )
+    event_hooks: Annotated[tuple[str, ...], BeforeValidator(parse_hooks), DefaultText("none")] = Field(
+        (),
+        description="Functions that are told of every event, as `module:function,other:function`; whoever sweeps (the "
+        "workers, or the in-process sweeper) imports and calls them.",
     )
     admin_token: Annotated[SecretStr | None, BeforeValidator(parse_secret), DefaultText("none")] = Field(
         None,

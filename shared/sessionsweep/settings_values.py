@@ -270,6 +270,21 @@ def parse_count(value: object) -> int:
     raise ValueError(f"{value!r} is not a whole number; write digits only, like 100")
 
 
+def parse_hooks(value: object) -> tuple[str, ...]:
+    """Functions by name, from `module:function,other:function` or a list of such."""
+    if isinstance(value, str):
+        value = [item for item in map(str.strip, value.split(",")) if item]
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{value!r} is not a list of hooks; write module:function, separated by commas")
+    for item in value:
+        module, _, path = item.partition(":") if isinstance(item, str) else ("", "", "")
+        if not all(part.isidentifier() for part in (*module.split("."), *path.split("."))):
+            raise ValueError(f"{item!r} names no function; write module:function, like shop.events:tell")
+    if len(set(value)) < len(value):
+        raise ValueError(f"{next(item for item in value if value.count(item) > 1)!r} stands there twice; leave one out")
+    return tuple(value)
+
+
 def parse_name(value: object) -> str:
     """A node's name, as `ids.NAME` has it."""
     if not isinstance(value, str) or not NAME.match(value):
