@@ -8,6 +8,8 @@ BIN := .venv/bin
 # what the variables of `make up` mean to `sessionsweep up`
 UP = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(PORT_BASE),--port-base "$(PORT_BASE)") $(ARGS)
 FAULT_SCHEDULES ?= 1000
+# more than this machine's cores: half of the time a test waits for processes that it started
+TEST_PROCESSES ?= 4
 # The sizes of `make scale`, as docs/security.md names them: 10,000 requests of 100 clients on two nodes for each framework,
 # 200 WebSockets, 100,000 cancelled calls (5,000 requests over HTTP that their clients leave).
 SCALE = ASGI_CLIENTS=100 ASGI_ROUNDS=100 FLASK_CLIENTS=100 FLASK_ROUNDS=100 DJANGO_CLIENTS=100 DJANGO_ROUNDS=100 \
@@ -28,7 +30,7 @@ up: .venv/.stamp ## run it all on this machine (DATA_DIR=folder PORT_BASE=port A
 	@exec $(BIN)/sessionsweep up $(UP)
 
 test: .venv/.stamp ## run the tests (ARGS='-k name' …)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 check: .venv/.stamp ## lint, format, types, direction of imports
 	$(BIN)/ruff check .
