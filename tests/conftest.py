@@ -20,7 +20,7 @@ BINARY = os.environ.get("TEST_REDIS_SERVER")
 
 
 def pytest_collection_finish() -> None:
-    """What was imported and collected is here to stay: passed over, it no longer makes each `gc.collect` of a test slow."""
+    """What was imported and collected stays: passed over, it no longer makes each `gc.collect` of a test slow."""
     gc.collect()
     gc.freeze()
 
