@@ -22,7 +22,7 @@ Start = Callable[..., str]
 
 async def say(connection: ClientConnection, **message: Any) -> dict[str, Any]:
     await connection.send(json.dumps(message))
-    answer: dict[str, Any] = json.loads(await asyncio.wait_for(connection.recv(), 20))
+    answer: dict[str, Any] = json.loads(await asyncio.wait_for(connection.recv(), 60))
     return answer
 
 
@@ -31,7 +31,7 @@ async def closing(connection: ClientConnection) -> tuple[int, str]:
 
     async def drain() -> None:
         while True:
-            await asyncio.wait_for(connection.recv(), 30)
+            await asyncio.wait_for(connection.recv(), 60)
 
     with pytest.raises(ConnectionClosed) as closed:
         await drain()

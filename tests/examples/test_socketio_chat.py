@@ -51,7 +51,7 @@ class Client:
         return hear
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with self.changed, asyncio.timeout(20):
+        async with self.changed, asyncio.timeout(60):
             await self.changed.wait_for(condition)
 
     async def pool_of(self, *nodes: str) -> None:

@@ -701,7 +701,7 @@ async def lifespan(app: Any) -> AsyncIterator[list[str]]:
     said = []
 
     async def next_word() -> None:
-        said.append((await asyncio.wait_for(outbox.get(), 10))["type"])
+        said.append((await asyncio.wait_for(outbox.get(), 60))["type"])
 
     task = asyncio.create_task(app({"type": "lifespan", "state": {}}, inbox.get, outbox.put))
     await inbox.put({"type": "lifespan.startup"})

@@ -194,7 +194,7 @@ async def test_a_websocket_is_closed_with_its_session(
         await left.close()
         assert operator.end(session_id)
         for one in (echo, silent):
-            await asyncio.wait_for(one.wait_closed(), 30)
+            await asyncio.wait_for(one.wait_closed(), 60)
             assert (one.close_code, one.close_reason) == (4401, "session ended: admin")
     server.stop()
     for words in ("Unexpected ASGI message", "multiple times", "Exception in ASGI application"):

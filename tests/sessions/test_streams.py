@@ -340,7 +340,7 @@ def test_asynchronous_code_leaves_its_block_when_the_session_ends(make: Make) ->
         await entered.wait()
         assert [one.purpose for one in await here.connections("ana")] == ["chat"]
         await asyncio.to_thread(there.end, session.id, reason="logout")
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
         assert left == [("logout", "logout", 0)]
         await asyncio.to_thread(wait_until, lambda: books(there)["owed"] == 0, 10, "it is acknowledged")
 

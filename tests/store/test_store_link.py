@@ -130,7 +130,7 @@ async def test_a_user_that_may_not_load_scripts_is_told_so(own_server: Servers) 
         admin.execute_command("ACL", "SETUSER", "poor", "on", ">pw", "~*", "&*", "+@all", "-script")  # type: ignore[no-untyped-call]
         store = AsyncRedisStore(server.url.replace(f":{server.password}@", "poor:pw@"))
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 with pytest.raises(StoreUnavailableError, match="NOPERM"):
                     await store.execute(op.PeekSession(new_session_id("00")))
                 assert await store.execute(op.Meta()) == {}, "the connection serves others"
@@ -147,7 +147,7 @@ async def test_a_script_that_is_lost_while_it_is_loaded_is_sent_once_more_only(o
     store = AsyncRedisStore(server.url)
     try:
         store._sha = lambda name: "0" * 40  # type: ignore[method-assign]  # no script will ever have it
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             with pytest.raises(StoreUnavailableError, match="NOSCRIPT"):
                 await store.execute(op.PeekSession(new_session_id("00")))
         with redis.Redis.from_url(server.url) as admin:
@@ -214,7 +214,7 @@ async def test_closing_tells_those_who_wait(own_server: Servers) -> None:
 async def test_what_is_no_redis_can_t_be_reached_however_often_it_is_tried(not_redis: str) -> None:
     store = AsyncRedisStore(not_redis)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             for _ in range(3):
                 with pytest.raises(StoreUnavailableError, match="can't be reached"):
                     await store.execute(op.Meta())

@@ -157,7 +157,7 @@ async def test_nudges_reach_a_loop_and_end_with_the_store() -> None:
     first = asyncio.ensure_future(anext(heard))
     await asyncio.sleep(0)
     assert (await store.execute(op.EndSession(sid, EndReason.LOGOUT))).done
-    assert await asyncio.wait_for(first, 10) == DISK
+    assert await asyncio.wait_for(first, 60) == DISK
     await store.close()
     assert [location async for location in heard] == []
     short = store.nudges([DISK], poll=0.01)

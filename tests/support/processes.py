@@ -20,19 +20,22 @@ from typing import Any, Self
 from sessionsweep_workers.devstack.spawn import kill_group, spawn, stop
 
 Readiness = Callable[[], bool]
+#: All limits of waiting are meant for a machine that has nothing else to do. They bound what has failed, and delay nothing
+#: that works: so that two suites at once on two cores don't fail each other, each is so many times as long.
+PATIENCE = 4.0
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 10.0, what: str = "") -> None:
     """Poll until `condition()` is true.
 
     Raises:
-        TimeoutError: it was not within `timeout` seconds; `what` says for what we waited.
+        TimeoutError: it was not within `timeout` seconds (times PATIENCE); `what` says for what we waited.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     pause = 0.005
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {timeout:g} s: {what or condition}")
+            raise TimeoutError(f"not within {timeout * PATIENCE:g} s: {what or condition}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
 
@@ -59,7 +62,7 @@ def wait_gone(*pids: int, timeout: float = 10.0) -> None:
         with contextlib.suppress(OSError):  # it ended meanwhile
             left[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
     if left:
-        raise TimeoutError(f"still running after {timeout:g} s: {left}")
+        raise TimeoutError(f"still running after {timeout * PATIENCE:g} s: {left}")
 
 
 def descendants(pid: int) -> set[int]:
@@ -144,7 +147,7 @@ class LocalProcess:
         try:
             wait_until(check, self.ready_timeout)
         except TimeoutError:
-            raise TimeoutError(f"{self.name} wasn't ready within {self.ready_timeout:g} s:\n{self.tail()}") from None
+            raise TimeoutError(f"{self.name} wasn't ready within {self.ready_timeout * PATIENCE:g} s:\n{self.tail()}") from None
 
     def _is_ready(self) -> bool:
         if self.ready_when is None:
@@ -169,7 +172,7 @@ class LocalProcess:
         try:
             wait_until(look, timeout)
         except TimeoutError:
-            raise TimeoutError(f"{self.name} didn't log {what!r} within {timeout:g} s:\n{self.tail()}") from None
+            raise TimeoutError(f"{self.name} didn't log {what!r} within {timeout * PATIENCE:g} s:\n{self.tail()}") from None
         return found[0]
 
     @property
