@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sessionsweep.errors import ConfigurationError
 from sessionsweep.model.ids import new_session_id
 from sessionsweep.model.session import mac_of
+from sessionsweep.observe.meter import Meter
 from sessionsweep.policy import slot_width
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask
@@ -30,6 +32,7 @@ class Core:
 
     settings: Settings
     mounts: Mounts = field(init=False)
+    meter: Meter | None = field(init=False, default=None)  # is told what this process does
     background: bool = True  # whether an in-process sweeper may run by itself; a test calls each pass
     before_close: list[Callable[[], object]] = field(init=False, default_factory=list)  # what to stop first
 
@@ -45,6 +48,8 @@ class Core:
         self.keys = s.signing_keys
         self.enforce_client = s.client_binding in ("subnet", "strict")
         self.mounts = Mounts(s.node, s.volumes, exclusive=s.in_memory)
+        if s.metrics:
+            self.meter = _prometheus()
 
     def close(self) -> None:
         """Stops what runs for this deployment in this process and lets go of its volumes. Idempotent."""
@@ -61,6 +66,16 @@ class Core:
     def macs(self, session_id: str, secret: str) -> tuple[bytes, ...]:
         """The secret's hash under every valid key; the first is the one that signs."""
         return tuple(mac_of(secret, session_id, key) for key in self.keys)
+
+
+def _prometheus() -> Meter:
+    try:
+        from sessionsweep.observe.prometheus import meter
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"SESSIONSWEEP_METRICS is set, and {error.name} isn't installed: pip install 'sessionsweep[metrics]'"
+        ) from error
+    return meter()
 
 
 def partitions(core: Core) -> Flow[list[str]]:

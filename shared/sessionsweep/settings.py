@@ -32,6 +32,7 @@ from sessionsweep.settings_values import (
     Network,
     VolumeSpec,
     broker_from_store,
+    parse_address,
     parse_broker_url,
     parse_count,
     parse_hooks,
@@ -201,6 +202,15 @@ class Settings(BaseSettings):
         "TOKEN [UNTIL]`; `sha256:` and a hash may stand for TOKEN. Without any it refuses to start.",
     )
     admin_token_file: str | None = Field(None, description="A file that holds `ADMIN_TOKEN`, instead of it.")
+    metrics: bool = Field(
+        False,
+        description="Whether each process measures what it does, for Prometheus. Needs the extra `metrics`.",
+    )
+    metrics_address: Annotated[str, BeforeValidator(parse_address), DefaultText("none")] = Field(
+        "",
+        description="Where a worker serves what its processes measured: a port (on loopback) or `HOST:PORT`. Needs "
+        "`METRICS`.",
+    )
     lease: PositiveDuration = Field(
         60.0,
         description="For so long one worker alone works on an entry; a dead worker's batch waits this long.",

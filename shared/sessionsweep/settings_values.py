@@ -185,6 +185,16 @@ def _check_volume(spec: VolumeSpec, others: Iterable[VolumeSpec]) -> VolumeSpec:
     return VolumeSpec(spec.name, path, spec.ephemeral)
 
 
+def parse_address(value: object) -> str:
+    """Where to listen, as `host:port`; empty: nowhere. A port alone is on loopback."""
+    host, _, port = str(value).strip().rpartition(":")
+    if not host and not port:
+        return ""
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"{value!r} is no place to listen; write a port (9108) or host:port (0.0.0.0:9108)")
+    return f"{host.strip('[]') or '127.0.0.1'}:{int(port)}"
+
+
 def parse_proxies(value: object) -> tuple[Network, ...] | None:
     """Networks whose forwarded headers are believed; `none` (an empty tuple): clients connect directly."""
     if value is None:

@@ -141,7 +141,7 @@ class AsyncSession(SessionView):
         """See Session.save."""
         changes = self._changes()
         if changes:
-            self._renewed(*await self._run(lifecycle.save(self.id, changes, self._mac)), data=True)
+            self._renewed(*await self._run(lifecycle.save(self._core, self.id, changes, self._mac)), data=True)
         return bool(changes)
 
     async def end(self, reason: str = EndReason.LOGOUT) -> bool:

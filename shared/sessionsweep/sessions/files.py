@@ -20,6 +20,7 @@ from sessionsweep.model.ids import is_resource_id, new_resource_id
 from sessionsweep.model.resource import KINDS, LOCATION, ResourceRecord, volume_location
 from sessionsweep.model.session import SessionRecord
 from sessionsweep.model.states import Outcome, ResourceState
+from sessionsweep.observe.meter import metered
 from sessionsweep.policy import grown, reservation
 from sessionsweep.sessions import places
 from sessionsweep.store import operations as op
@@ -46,6 +47,7 @@ def begin(
     return resource_id, volume, size
 
 
+@metered("register")
 def register(
     core: Core,
     session: SessionRecord,
@@ -90,6 +92,7 @@ def register(
     return registered
 
 
+@metered("grow")
 def grow(core: Core, session: SessionRecord, resource_id: str, limit: int, needed: int) -> Flow[int]:
     """Raises an intent's reservation to at least `needed` bytes and renews its deadline: the new limit."""
     size = grown(limit, needed, session.bytes_used, core.settings.max_bytes_per_session) if needed > limit else limit
@@ -124,6 +127,7 @@ def _making_room(operation: op.Register | op.Grow) -> Flow[op.Registered]:
             return replace(reply, evicted=evicted)
 
 
+@metered("commit")
 def commit(core: Core, session: SessionRecord, resource_id: str, size: int) -> Flow[None]:
     """Makes the file the session's, at its true size. Raises SessionEndedError if the session ended meanwhile."""
     reply = yield from ask(op.Commit(session.session_id, resource_id, size))
@@ -210,6 +214,7 @@ def listed(session_id: str) -> Flow[list[ResourceRecord]]:
     return sorted(live, key=lambda record: (record.created, record.resource_id))
 
 
+@metered("promote")
 def promote(core: Core, session_id: str, resource_id: str, to: Path | None) -> Flow[Path]:
     """The bytes are renamed out of the session's reach first, then the record goes; safe to repeat after a crash.
 

@@ -30,6 +30,7 @@ from sessionsweep.model.session import (
     split_token,
 )
 from sessionsweep.model.states import EndReason
+from sessionsweep.observe.meter import metered
 from sessionsweep.policy import fingerprint
 from sessionsweep.sessions import places
 from sessionsweep.store import operations as op
@@ -63,6 +64,7 @@ def encode_data(data: Mapping[str, Any]) -> dict[str, bytes]:
     return encoded
 
 
+@metered("create")
 def create(
     core: Core,
     client: Client,
@@ -109,6 +111,7 @@ def create(
     return (record, reply.now), f"{session_id}.{secret}"
 
 
+@metered("open")
 def open_session(core: Core, token: str, client: Client, touch: bool = True) -> Flow[Found]:
     """Verifies and touches in one round trip.
 
@@ -137,6 +140,7 @@ def open_session(core: Core, token: str, client: Client, touch: bool = True) -> 
     raise InvalidTokenError
 
 
+@metered("attach")
 def attach(core: Core, session_id: str) -> Flow[Found]:
     """A live session by its id, for trusted server-side code: no token, no touch."""
     _check_id(session_id)
@@ -148,6 +152,7 @@ def attach(core: Core, session_id: str) -> Flow[Found]:
     return record, peeked.now
 
 
+@metered("track")
 def track(core: Core, key: str, user: str | None, data: Mapping[str, Any]) -> Flow[Found]:
     """The session that the app's own key names, made if there is none. Counts as activity."""
     if user is not None:
@@ -194,6 +199,7 @@ def alias_of(core: Core, key: str) -> tuple[str, str]:
     return partition, base64.b32encode(digest).decode().lower()
 
 
+@metered("rotate")
 def rotate(core: Core, record: SessionRecord, user: str | None = None) -> Flow[tuple[Found, str]]:
     """A new token at once, the old one dead; with `user` the session is that user's from now on.
 
@@ -218,6 +224,7 @@ def rotate(core: Core, record: SessionRecord, user: str | None = None) -> Flow[t
     return (updated, reply.now), f"{session_id}.{secret}"
 
 
+@metered("extend")
 def extend(core: Core, session_id: str, idle: float | None, maximum: float | None) -> Flow[Found]:
     """Counts as activity; sets (never adds to) the timeouts given, in seconds; `maximum` 0: none."""
     if idle is not None and idle <= 0:
@@ -232,12 +239,14 @@ def extend(core: Core, session_id: str, idle: float | None, maximum: float | Non
     return _live(reply, session_id), reply.now
 
 
-def save(session_id: str, changes: Mapping[str, bytes | None], mac: bytes = b"") -> Flow[Found]:
+@metered("save")
+def save(core: Core, session_id: str, changes: Mapping[str, bytes | None], mac: bytes = b"") -> Flow[Found]:
     """Saves changed top-level keys only; same key: the last one wins. With a `mac`, only while it is its secret's."""
     reply = yield from ask(op.SaveData(session_id, changes, mac))
     return _live(reply, session_id), reply.now
 
 
+@metered("end")
 def end(core: Core, session_id: str, reason: str = EndReason.LOGOUT) -> Flow[op.Ended]:
     """Ends a session; what it owned is owed at once. Ending an ended one says why it had ended."""
     _check_id(session_id)
@@ -260,6 +269,7 @@ def end_named(core: Core, session_id: str | None, key: str | None, reason: str) 
     return (yield from end(core, session_id, reason)).done
 
 
+@metered("end_user")
 def end_user(core: Core, user: str, except_id: str | None, reason: str) -> Flow[int]:
     """Ends every session that was bound to a user before the call. Resumable: calling again ends the rest."""
     check_user(user)
@@ -282,6 +292,7 @@ def end_user(core: Core, user: str, except_id: str | None, reason: str) -> Flow[
     return ended
 
 
+@metered("keep_alive")
 def keep_alive(core: Core, session_id: str, token: str, seconds: float, resource_id: str = "") -> Flow[int]:
     """Defers the idle end (or pins a resource) until `seconds` from now.
 

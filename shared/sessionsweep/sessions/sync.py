@@ -152,7 +152,7 @@ class Session(SessionView):
         """
         changes = self._changes()
         if changes:
-            self._renewed(*self._run(lifecycle.save(self.id, changes, self._mac)), data=True)
+            self._renewed(*self._run(lifecycle.save(self._core, self.id, changes, self._mac)), data=True)
         return bool(changes)
 
     def end(self, reason: str = EndReason.LOGOUT) -> bool:
