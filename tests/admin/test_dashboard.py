@@ -22,7 +22,6 @@ pytestmark = needs_chromium
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=30_000)  # ms; a machine with much to do is no fault of the page's
     with chromium() as started:
         yield started
 
@@ -169,7 +168,7 @@ def test_a_store_that_is_away_is_a_page_that_heals(
     assert response.status == 503
     server.start()  # type: ignore[attr-defined]
     renew(page)
-    expect(page.locator(".tiles")).to_be_visible(timeout=20_000)
+    expect(page.locator(".tiles")).to_be_visible()
     page.close()
 
 

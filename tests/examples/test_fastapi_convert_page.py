@@ -32,10 +32,10 @@ def test_a_visit(page: Page, make_site: MakeSite) -> None:
 
     send(page, recording(60))  # 3 s of work
     expect(page.get_by_role("progressbar", name="Conversion of my talk.wav")).to_be_visible()
-    expect(page.get_by_text("Converting: ")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("Converting: ")).to_be_visible()
     check_looks(page)
     check_names(page)
-    expect(page.get_by_text("Converted", exact=True)).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Converted", exact=True)).to_be_visible()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download my talk.wav").click()
     with wave.open(io.BytesIO(download.value.path().read_bytes())) as sound:
@@ -43,7 +43,7 @@ def test_a_visit(page: Page, make_site: MakeSite) -> None:
 
     page.get_by_role("textbox", name="Or have a text whistled").fill("Hello.")
     page.get_by_role("button", name="Whistle and convert").click()
-    expect(page.get_by_role("link", name="Download Hello.")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("link", name="Download Hello.")).to_be_visible()
     page.reload()
     expect(page.get_by_role("listitem")).to_have_count(2)
     check_looks(page)
@@ -62,10 +62,10 @@ def test_it_warns_also_where_the_session_began_after_the_page(page: Page, make_s
     page.goto(site.url)
     send(page, recording(60))  # while the job works, it keeps the session for longer than that
     warning = page.get_by_role("alertdialog", name="Are you still there?")
-    expect(warning).to_be_visible(timeout=20_000)
+    expect(warning).to_be_visible()
     check_looks(page)
     site.sessions.end(site.session().id)
-    expect(page.get_by_text("Your session is over, and your files with it.").first).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("Your session is over, and your files with it.").first).to_be_visible()
     expect(page.get_by_role("listitem")).to_have_count(0)
 
 
@@ -73,8 +73,8 @@ def test_a_log_out_elsewhere_stops_the_watching(page: Page, make_site: MakeSite)
     site = make_site()
     page.goto(site.url)
     send(page, recording(1000))
-    expect(page.get_by_text("Converting: ")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("Converting: ")).to_be_visible()
     site.sessions.end(site.session().id)
-    expect(page.get_by_text("Your session is over, and your files with it.")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("Your session is over, and your files with it.")).to_be_visible()
     expect(page.get_by_role("progressbar")).to_have_count(0)
     wait_until(lambda: not site.left(), 20, "its files are deleted")

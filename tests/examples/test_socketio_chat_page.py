@@ -69,7 +69,7 @@ def test_it_comes_back_after_its_node_did(chat_nodes: Nodes, browser: Browser, h
         node.stop()
     expect(page.get_by_role("status")).to_contain_text("trying again…")
     node.start()
-    expect(page.get_by_role("status")).to_have_text("You are connected.", timeout=30_000)
+    expect(page.get_by_role("status")).to_have_text("You are connected.")
     page.get_by_role("textbox", name="Your message").fill("back")
     page.keyboard.press("Enter")
     expect(page.get_by_role("log")).to_have_text("bo back")

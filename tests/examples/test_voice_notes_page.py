@@ -105,7 +105,7 @@ def test_the_clock_runs_out_without_renewing_and_the_notes_go(page: Page, make_w
     asked: list[str] = []
     say(page, "Short.")
     page.on("request", lambda request: asked.append(request.url.removeprefix(node.url)))
-    expect(page.get_by_text("Your session is over, and its notes with it.")).to_be_visible(timeout=15_000)
+    expect(page.get_by_text("Your session is over, and its notes with it.")).to_be_visible()
     expect(notes(page)).to_have_count(0)
     assert set(asked) <= {"/session", "/sessionsweep/time-left"}, "what only lies open renews nothing"
 
@@ -115,16 +115,16 @@ def test_it_warns_before_the_end_and_a_click_keeps_the_notes(page: Page, make_we
     page.goto(node.url)
     say(page, "Keep me.")  # its session begins after the page
     warning = page.get_by_role("alertdialog", name="Are you still there?")
-    expect(warning).to_be_visible(timeout=20_000)  # in its last quarter
+    expect(warning).to_be_visible()  # in its last quarter
     expect(page.get_by_role("button", name="Keep my notes")).to_be_focused()
     assert page.evaluate(CONTRAST) == []
     page.keyboard.press("Enter")
     expect(warning).not_to_be_visible()
     expect(page.get_by_role("timer")).to_have_text(re.compile("0:1[012]"))
     expect(notes(page)).to_have_count(1)
-    expect(warning).to_be_visible(timeout=20_000)  # and again
+    expect(warning).to_be_visible()  # and again
     node.sessions.end(node.sessions.list()[0][0].id)
-    expect(page.get_by_text("Your session has ended.").first).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("Your session has ended.").first).to_be_visible()
 
 
 def test_other_sessions_are_listed_and_ended(page: Page, nodes: list[WebNode], browser: Browser) -> None:

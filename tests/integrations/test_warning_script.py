@@ -123,7 +123,7 @@ def test_it_warns_in_time_and_a_click_stays(visit: Visit, tmp_path: Path) -> Non
     site, page = visit(6, 'data-warn="4"')
     expect(warning(page)).not_to_be_visible()
     asked = len(site.asked)
-    expect(warning(page)).to_be_visible(timeout=20_000)
+    expect(warning(page)).to_be_visible()
     assert set(site.asked) == {"GET"}, "asking renews nothing"
     assert len(site.asked) > asked, "it looks again before it warns"
     expect(page.get_by_text("You will be logged out in 3 seconds.").first).to_be_visible()
@@ -134,19 +134,19 @@ def test_it_warns_in_time_and_a_click_stays(visit: Visit, tmp_path: Path) -> Non
     stay.click()
     expect(warning(page)).not_to_be_visible()
     assert site.sessions.attach(site.session.id).last_activity > before
-    expect(warning(page)).to_be_visible(timeout=20_000)  # and again before the next end
+    expect(warning(page)).to_be_visible()  # and again before the next end
 
 
 def test_the_keyboard_is_enough_and_focus_comes_back(visit: Visit) -> None:
     _, page = visit(3, 'data-warn="2.5"')
-    expect(warning(page)).to_be_visible(timeout=20_000)
+    expect(warning(page)).to_be_visible()
     page.keyboard.press("Enter")
     expect(warning(page)).not_to_be_visible()
     expect(page.locator("#work")).to_be_focused()
-    expect(warning(page)).to_be_visible(timeout=20_000)
+    expect(warning(page)).to_be_visible()
     page.keyboard.press("Escape")  # heard, and no wish to stay
     expect(warning(page)).not_to_be_visible()
-    expect(page.get_by_text("You have been logged out.").first).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("You have been logged out.").first).to_be_visible()
     expect(page.get_by_role("alertdialog", name="Your session is over")).to_be_visible()  # asks nobody any more
 
 
@@ -154,9 +154,9 @@ def test_an_end_elsewhere_is_told(visit: Visit) -> None:
     words = 'data-title="Noch da?" data-ended-title="Ende" data-ended="Das war es." data-close="Zu"'
     site, page = visit(8, f'data-warn="7" {words}')
     page.evaluate("document.addEventListener('sessionsweep:ended', () => { window.over = true; })")
-    expect(page.get_by_role("alertdialog", name="Noch da?")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("alertdialog", name="Noch da?")).to_be_visible()
     site.sessions.end(site.session.id)
-    expect(page.get_by_text("Das war es.").first).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("Das war es.").first).to_be_visible()
     expect(page.get_by_role("heading", name="Ende")).to_be_visible()
     assert page.evaluate("window.over") is True
     page.get_by_role("button", name="Zu").click()
@@ -172,15 +172,15 @@ def test_another_tab_that_stays_closes_the_warning(visit: Visit) -> None:
     site, page = visit(6, 'data-warn="5"')
     other = page.context.new_page()
     other.goto(site.url)
-    expect(warning(page)).to_be_visible(timeout=20_000)
-    expect(warning(other)).to_be_visible(timeout=20_000)
+    expect(warning(page)).to_be_visible()
+    expect(warning(other)).to_be_visible()
     other.get_by_role("button", name="Stay logged in").click()
-    expect(warning(page)).not_to_be_visible(timeout=20_000)
+    expect(warning(page)).not_to_be_visible()
 
 
 def test_a_failure_is_told_and_may_be_tried_again(visit: Visit) -> None:
     site, page = visit(20, 'data-warn="19.5"')
-    expect(warning(page)).to_be_visible(timeout=20_000)
+    expect(warning(page)).to_be_visible()
     site.broken = True
     page.get_by_role("button", name="Stay logged in").click()
     expect(page.get_by_role("alert")).to_have_text("That did not work. Try again.")

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 CHROMIUM = os.environ.get("TEST_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+
+expect.set_options(timeout=30_000)  # ms; a machine with much to do is no fault of the page's
 
 #: On a developer's machine without one; CI must try the pages.
 needs_chromium = pytest.mark.skipif(
