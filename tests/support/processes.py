@@ -20,8 +20,8 @@ from typing import Any, Self
 from sessionsweep_workers.devstack.spawn import kill_group, spawn, stop
 
 Readiness = Callable[[], bool]
-#: All limits of waiting are meant for a machine that has nothing else to do. They bound what has failed, and delay nothing
-#: that works: so that two suites at once on two cores don't fail each other, each is so many times as long.
+#: Limits of waiting are meant for a machine that has nothing else to do. They bound what has failed, and delay nothing that
+#: works: each is so many times as long, so that two suites at once on two cores don't fail each other.
 PATIENCE = 4.0
 
 
@@ -146,8 +146,8 @@ class LocalProcess:
 
         try:
             wait_until(check, self.ready_timeout)
-        except TimeoutError:
-            raise TimeoutError(f"{self.name} wasn't ready within {self.ready_timeout * PATIENCE:g} s:\n{self.tail()}") from None
+        except TimeoutError as error:
+            raise TimeoutError(f"{self.name} wasn't ready: {error}\n{self.tail()}") from None
 
     def _is_ready(self) -> bool:
         if self.ready_when is None:
@@ -171,8 +171,8 @@ class LocalProcess:
 
         try:
             wait_until(look, timeout)
-        except TimeoutError:
-            raise TimeoutError(f"{self.name} didn't log {what!r} within {timeout * PATIENCE:g} s:\n{self.tail()}") from None
+        except TimeoutError as error:
+            raise TimeoutError(f"{self.name} didn't log {what!r}: {error}\n{self.tail()}") from None
         return found[0]
 
     @property
