@@ -51,11 +51,20 @@ class Scan:
     run_id: str = ""
     checked: bool = False  # a whole walk of this server run was held against the cap
     allowed: bool = False  # an operator lifted the hold that the last walk made: this one may pass the cap
+    bytes: int = 0
+    walked_at: int = 0  # ms; when the last whole walk ended, and all that it found: an owner or not
+    walked_files: int = 0
+    walked_bytes: int = 0
 
     @property
     def cap(self) -> int:
         """How many candidates a healthy volume may have."""
         return max(CAP_FLOOR, self.files // CAP_SHARE)
+
+    def anew(self, run_id: str) -> Scan:
+        """The walk from its beginning; what the last whole one found stays known."""
+        last = {name: getattr(self, name) for name in ("walked_at", "walked_files", "walked_bytes")}
+        return Scan(run_id=run_id, **last)
 
     @classmethod
     def decode(cls, text: str) -> Scan:
@@ -88,7 +97,7 @@ class Orphans:
         stop: threading.Event | None = None,
     ) -> OrphanResult:
         """Walks on from where the last run stopped, within `budget` seconds."""
-        result, pace = OrphanResult(), Pace(budget, effort, stop)
+        result, pace = OrphanResult(), Pace(budget, effort, stop, "orphans", self._core.meter)
         run(self._core.mounts.mount(), self._store)
         for volume in self._core.mounts.here():
             if volume_ids is not None and volume.id not in volume_ids:
@@ -103,7 +112,7 @@ class Orphans:
                 log.warning("the orphan pass on volume %s is held: %s", volume.name, problem)
             finally:
                 self._store.execute(op.DropLease(name, token))
-        result.seconds = pace.seconds
+        result.seconds = pace.end()
         return result
 
     def _volume(self, volume: Volume, lease: str, token: str, result: OrphanResult, pace: Pace) -> None:
@@ -124,9 +133,10 @@ class Orphans:
                 if not scan.cursor:
                     raise
                 log.warning("the walk of volume %s begins anew: %s", volume.name, problem)
-                scan = Scan(run_id=permit.run_id)
+                scan = scan.anew(permit.run_id)
                 continue
             scan.files += len(page.found)
+            scan.bytes += sum(found.size for found in page.found)
             result.files += len(page.found)
             result.strangers += page.strangers.total()
             result.unreadable += page.unreadable.total()
@@ -236,7 +246,9 @@ class Orphans:
             node = self._core.settings.node
             run(put_hold(orphans_scope(volume.id), "too-many-orphans", text, node), self._store)
         scan.checked = True
-        scan.files = scan.candidates = 0
+        scan.walked_at = self._store.execute(op.Facts()).now
+        scan.walked_files, scan.walked_bytes = scan.files, scan.bytes
+        scan.files = scan.bytes = scan.candidates = 0
 
     def _load(self, volume: Volume, run_id: str) -> Scan:
         row = self._store.execute(op.Table("scans")).get(volume.id)
@@ -245,7 +257,7 @@ class Orphans:
         except TypeError:
             scan = Scan()  # this walk begins anew, and proves nothing before its end
         if scan.run_id != run_id:
-            scan = Scan(run_id=run_id)  # sightings of another server run prove nothing
+            scan = scan.anew(run_id)  # sightings of another server run prove nothing
         return scan
 
     def _save(self, volume: Volume, scan: Scan) -> None:

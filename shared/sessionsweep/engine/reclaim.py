@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Sequence
 
 from sessionsweep.deployment import Core, ms, partitions
@@ -14,6 +15,7 @@ from sessionsweep.engine.trust import Permit, Trust
 from sessionsweep.errors import HeldError, VolumeError
 from sessionsweep.model.resource import volume_location
 from sessionsweep.model.states import Outcome
+from sessionsweep.observe.meter import tell
 from sessionsweep.policy import back_off
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
@@ -46,7 +48,7 @@ class Reclaim:
         stop: threading.Event | None = None,
     ) -> ReclaimResult:
         """Destroys what is due by `now` on this node's volumes (or only on those named)."""
-        result, pace = ReclaimResult(), Pace(budget, effort, stop)
+        result, pace = ReclaimResult(), Pace(budget, effort, stop, "reclaim", self._core.meter)
         run(self._core.mounts.mount(), self._store)
         everywhere = run(partitions(self._core), self._store)
         for volume in self._core.mounts.here():
@@ -65,7 +67,7 @@ class Reclaim:
                 result.held.append(location)
                 log.warning("reclaim at %s is held: %s", location, problem)
         result.more |= pace.over
-        result.seconds = pace.seconds
+        result.seconds = pace.end()
         return result
 
     def _drain(
@@ -134,6 +136,8 @@ class Reclaim:
             op.Settle(sid, location, tuple(done), s.reclaim_tries, self._core.retention)
             for sid, done in attempts.items()
         ]
+        became: Counter[str] = Counter()
+        freed = 0
         for operation, answer in zip(operations, self._store.execute_many(operations), strict=True):
             if isinstance(answer, Exception):
                 # not acknowledged: the lease runs out and the next worker finds the file gone
@@ -141,6 +145,11 @@ class Reclaim:
                 continue
             result.dead += len(answer.dead)
             result.bytes += answer.size
+            freed += answer.size
+            became.update(str(attempt.outcome) for attempt in operation.attempts)
+            became["dead"] += len(answer.dead)
             for attempt in operation.attempts:
                 result.deleted += attempt.outcome is Outcome.DELETED
                 result.gone += attempt.outcome is Outcome.GONE
+        if self._core.meter is not None:
+            tell(self._core.meter.reclaimed, volume.name, became, freed)

@@ -47,7 +47,7 @@ class Sweep:
             effort: share of the time that is worked (see Pace).
             renew: whether this counts as the last sweep, by which workers tell that one is overdue. Not a dry run.
         """
-        result, pace = SweepResult(), Pace(budget, effort, stop)
+        result, pace = SweepResult(), Pace(budget, effort, stop, "sweep", self._core.meter)
         observe = self._core.settings.mode == "observe"
         facts = self._trust.watch_server()
         failed: StoreError | None = None
@@ -73,7 +73,7 @@ class Sweep:
             self._trust.show_idle_hold(result.idle_held_until)
         if renew:
             self._store.execute(op.SetMeta({"last_sweep": str(facts.now)}, raise_only=True))
-        result.seconds = pace.seconds
+        result.seconds = pace.end()
         if failed is not None:
             raise failed
         return result
