@@ -12,11 +12,11 @@ import redis
 from command_line import Deployment
 
 from sessionsweep.model.holds import ALL, Hold
-from sessionsweep.operator.doctor import Finding, Level, examine
+from sessionsweep.operator.doctor import Code, Finding, Level, examine
 from sessionsweep.operator.doctor import deployment as deployment_checks
 from sessionsweep.operator.doctor import server as server_checks
-from sessionsweep.operator.volumes import Disk
 from sessionsweep.store import operations as op
+from sessionsweep.volumes.space import Space
 from sessionsweep_workers.devstack.server import EmbeddedServer
 from support.nodes import Node
 
@@ -55,7 +55,7 @@ def test_workers_that_are_silent_and_sweeps_that_are_late(node: Node) -> None:
     node.advance(60)
     assert has(node, "workers: a is silent for", "start it again")
     assert has(node, "sweeps: the last sweep ran", "sessions that are over keep their files")
-    assert has(node, "isn't deleted yet", "sessionsweep owed list")
+    assert has(node, "volume a: nobody deletes what lies there: 1 ended session left files", "the worker of a back")
     node.upkeep.run_once()
     node.sweep.run_once()
     node.reclaim.run_once()
@@ -64,6 +64,33 @@ def test_workers_that_are_silent_and_sweeps_that_are_late(node: Node) -> None:
 
 def test_a_deployment_without_any_worker(make_node: Callable[..., Node]) -> None:
     assert has(make_node(), "no worker was ever seen", "celery -A sessionsweep_workers worker")
+
+
+def test_whoever_is_still_to_come_is_not_missed_at_first(make_node: Callable[..., Node]) -> None:
+    node = make_node(cleanup_interval=10)  # whose workers Celery's beat should wake
+    node.mount()
+    node.upkeep.run_once()
+
+    def told(code: Code) -> list[Level]:
+        return [one.level for one in findings(node) if one.code is code]
+
+    assert (told(Code.SWEEP), told(Code.BEAT)) == ([Level.NOTE], [Level.NOTE])
+    node.sweep.run_once()
+    assert (told(Code.SWEEP), told(Code.BEAT)) == ([Level.OK], [Level.NOTE])
+    node.advance(31)
+    assert (told(Code.SWEEP), told(Code.BEAT)) == ([Level.FAILURE], [Level.WARNING])
+    node.sweep.run_once()
+    node.store.execute(op.SetMeta({"beat_seen": str(node.store.execute(op.Facts()).now)}))
+    assert (told(Code.SWEEP), told(Code.BEAT)) == ([Level.OK], [Level.OK])
+
+
+def test_a_beat_that_workers_miss_is_told_at_once(make_node: Callable[..., Node]) -> None:
+    node = make_node(cleanup_interval=10)
+    node.sweep.run_once()
+    alarm = Hold("beat", "beat-missing", "No beat was ever seen", 1, "a")
+    node.store.execute(op.TablePut("alarms", "beat", alarm.encode()))
+    (told,) = [one for one in findings(node) if one.code is Code.BEAT]
+    assert (told.level, "celery -A sessionsweep_workers beat" in told.fix) == (Level.WARNING, True)
 
 
 def test_a_volume_whose_disk_is_not_mounted(node: Node, tmp_path: Path) -> None:
@@ -90,7 +117,7 @@ def test_a_folder_that_others_may_write(node: Node, tmp_path: Path) -> None:
 def test_a_disk_that_fills(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     row = next(r for r in deployment_checks.run(deployment_checks.volumes.listed(node.core), node.store) if r.path)
     for used, level in ((50, Level.OK), (90, Level.WARNING), (99, Level.FAILURE)):
-        shown = type(row)(**{**{f: getattr(row, f) for f in row.__slots__}, "disk": Disk(used, 100 - used)})
+        shown = type(row)(**{**{f: getattr(row, f) for f in row.__slots__}, "disk": Space(used, 100 - used)})
         first = next(iter(deployment_checks._disk("volume a", shown, ephemeral=True)))
         assert (first.level, f"{used}% full" in first.text) == (level, True)
 
@@ -186,4 +213,4 @@ def test_the_command(cli: Deployment) -> None:
     assert "\nok " not in quiet.out
     told: dict[str, Any] = json.loads(cli("doctor", "--json", status=1).out)
     assert told["failure"] >= 1
-    assert {"area", "level", "text", "fix"} == set(told["findings"][0])
+    assert {"code", "area", "level", "text", "fix"} == set(told["findings"][0])

@@ -12,7 +12,7 @@ from sessionsweep.cli.options import Json
 from sessionsweep.cli.output import count, print_json, say
 from sessionsweep.operator.doctor import Finding, Level, examine
 
-MARKS = {Level.OK: "ok  ", Level.WARNING: "WARN", Level.FAILURE: "FAIL", Level.UNKNOWN: "?   "}
+MARKS = {Level.OK: "ok  ", Level.NOTE: "note", Level.WARNING: "WARN", Level.FAILURE: "FAIL", Level.UNKNOWN: "?   "}
 
 
 def doctor(
@@ -26,7 +26,7 @@ def doctor(
         print_json({"findings": findings, **{level.value: levels[level] for level in Level}})
     else:
         for finding in findings:
-            if not quiet or finding.level is not Level.OK:
+            if not quiet or finding.level not in (Level.OK, Level.NOTE):
                 _say(finding)
         say(f"{count(levels[Level.FAILURE], 'failure')}, {count(levels[Level.WARNING], 'warning')}.")
     if levels[Level.FAILURE]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sessionsweep.deployment import Core, partitions
 from sessionsweep.model.holds import ALL, Hold, mount_scope, volume_scope
 from sessionsweep.model.rows import json_object, whole
 from sessionsweep.operator import holds, naming, nodes, owed
-from sessionsweep.operator.wording import brief
+from sessionsweep.operator.findings import Code, Finding, Level, failure, note, warning
+from sessionsweep.operator.wording import brief, count
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from sessionsweep.store.protocol import Store
@@ -18,7 +19,7 @@ from sessionsweep.store.protocol import Store
 LOOKS = 200  # entries of a location's queues that are read, half of them from either end; all are counted
 LAST_RECLAIM = "last:sessionsweep.reclaim:"  # rows of `passes`, then the volume's id
 MOUNT = "mount:"  # what the scope of a hold on one node's mount begins with
-LATE = 2  # intervals for which something may be due before somebody should ask why
+LATE = 2  # intervals for which something may be due, or nobody come by, before somebody should ask why
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Debt:
 @dataclass(frozen=True, slots=True)
 class Place:
     """One location; `volume_id` and `name` are empty for one that is no volume, `path` where it isn't mounted here.
-    `problems`: what is wrong, and what to do, in sentences."""
+    `problems`: what is wrong, and what to do, in sentences; `findings`: the same for programs."""
 
     location: str
     volume_id: str
@@ -81,6 +82,17 @@ class Place:
     debt: Debt
     last_reclaim: Reclaimed | None
     problems: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nobody need look after it."""
+        return all(one.level is Level.NOTE for one in self.findings)
+
+    @property
+    def title(self) -> str:
+        """What findings about it begin with."""
+        return f"volume {self.name}" if self.name else self.location
 
 
 def look(core: Core, store: Store) -> list[Place]:
@@ -107,59 +119,70 @@ def look(core: Core, store: Store) -> list[Place]:
             _debt(store, location, depths.get(location, [])),
             _last_reclaim(passes.get(f"{LAST_RECLAIM}{volume_id}"), now),
         )
-        wrong = problems(place, stops, core.settings.cleanup_interval, names.handle(location))
-        places.append(replace(place, problems=wrong))
+        found = tuple(judge(place, stops, core.settings.cleanup_interval, names.handle(location)))
+        places.append(replace(place, problems=tuple(one.sentence for one in found), findings=found))
     return sorted(places, key=lambda place: (not place.problems, not place.debt.sessions, place.name, place.location))
 
 
-def problems(place: Place, stops: Sequence[Hold], interval: float, handle: str) -> tuple[str, ...]:
+def judge(place: Place, stops: Sequence[Hold], interval: float, handle: str) -> Iterator[Finding]:
     """What keeps that location from being cleaned, the gravest first, each with what to do. `interval`: s; `handle`:
     what commands take for it."""
-    debt, told = place.debt, list[str]()
+    debt, area = place.debt, place.title
     working = [worker.node for worker in place.workers if worker.alive and worker.mounts]
     everywhere = [hold for hold in stops if not hold.scope.startswith(MOUNT)]
     see = "see sessionsweep holds list"
-    told += [f"deleting is stopped by the hold on {hold.scope} ({hold.reason}): {see}" for hold in everywhere]
-    told += _mounting(place, [hold for hold in stops if hold not in everywhere])
+    for hold in everywhere:
+        yield failure(Code.HOLD, area, f"deleting is stopped by the hold on {hold.scope} ({hold.reason})", see)
+    yield from _mounting(place, [hold for hold in stops if hold not in everywhere])
     if place.volume_id and not working:
-        told.append(
-            "so nobody deletes what lies there" if told else "no node has told that it mounts it: start a worker"
-        )
+        owing = f": {count(debt.sessions, 'ended session')} left files" if debt.sessions else ""
+        silent = [worker.node for worker in place.workers if not worker.alive]
+        fix = f"bring the worker of {', '.join(silent)} back" if silent else "see to its node first"
+        if place.workers:
+            yield failure(Code.UNATTENDED, area, f"nobody deletes what lies there{owing}", fix)
+        else:
+            yield failure(Code.UNATTENDED, area, "no node has told that it mounts it", "start a worker")
     if debt.failing:
         errors = ", ".join(f"{error or 'no error told'} x {n}" for error, n in sorted(debt.errors.items()))
         more = "" if debt.is_complete else " or more"
-        ask = f"sessionsweep owed list --failing --volume {handle}"
-        told.append(f"{debt.failing:,}{more} failed ({errors}) and will be tried again: {ask}")
+        text = f"{debt.failing:,}{more} failed ({errors}) and will be tried again"
+        yield failure(Code.FAILING, area, text, f"sessionsweep owed list --failing --volume {handle}")
     if debt.in_use:
-        told.append(f"{debt.in_use:,} in use when last tried (locked by a process, or pinned): tried every interval")
+        text = f"{debt.in_use:,} in use when last tried (locked by a process, or pinned)"
+        yield note(Code.IN_USE, area, text, "tried every interval")
     last = place.last_reclaim
     if last is not None and last.result.get("would_delete"):
-        told.append(f"{last.node}'s worker only observes (SESSIONSWEEP_MODE=observe): it deletes nothing")
+        yield warning(
+            Code.OBSERVED, area, f"{last.node}'s worker only observes (SESSIONSWEEP_MODE=observe)", "it deletes nothing"
+        )
     elif debt.late_seconds > LATE * interval and working and not everywhere:
         did = "hasn't reclaimed there yet" if last is None else f"reclaimed there {brief(last.seconds_ago)} ago"
-        told.append(f"due for {brief(debt.late_seconds)}; {', '.join(working)} lives and {did}: see its log")
-    return tuple(told)
+        text = f"due for {brief(debt.late_seconds)}; {', '.join(working)} lives and {did}"
+        yield failure(Code.LATE, area, text, "see its log")
 
 
-def _mounting(place: Place, held: Sequence[Hold]) -> list[str]:
+def _mounting(place: Place, held: Sequence[Hold]) -> Iterator[Finding]:
     """Of each node that mounts it, or has: why its worker doesn't delete there."""
-    told = [f"{hold.node} can't use it ({hold.reason}): see sessionsweep holds list" for hold in held]
+    area = place.title
+    for hold in held:
+        yield failure(Code.HOLD, area, f"{hold.node} can't use it ({hold.reason})", "see sessionsweep holds list")
     known = {hold.node for hold in held}
     moved = any(worker.alive and worker.mounts for worker in place.workers)  # to another node, perhaps
     for worker in place.workers:
-        if worker.seen_seconds_ago is None:
-            what = "no worker was seen for a week: start it, or forget the volume"
-        elif not worker.alive:
-            what = (
-                f"its worker is silent for {brief(worker.seen_seconds_ago)}: see whether it hangs, and start it again"
-            )
-        elif not worker.mounts:
-            what = "its worker lives, but has not mounted the volume: see its SESSIONSWEEP_VOLUMES, and its log"
-        else:
+        if worker.node in known or (moved and not worker.mounts):
             continue
-        if worker.node not in known and (worker.mounts or not moved):
-            told.append(f"{worker.node}: {what}")
-    return told
+        if worker.seen_seconds_ago is None:
+            text, fix = "no worker was seen for a week", "start it, or forget the volume"
+            yield failure(Code.NOT_MOUNTED, area, f"{worker.node}: {text}", fix)
+        elif not worker.alive:
+            text, fix = (
+                f"its worker is silent for {brief(worker.seen_seconds_ago)}",
+                "see whether it hangs, and start it",
+            )
+            yield failure(Code.WORKER, area, f"{worker.node}: {text}", f"{fix} again")
+        elif not worker.mounts:
+            text, fix = "its worker lives, but has not mounted the volume", "see its SESSIONSWEEP_VOLUMES, and its log"
+            yield failure(Code.NOT_MOUNTED, area, f"{worker.node}: {text}", fix)
 
 
 def _stops(hold: Hold, volume_id: str, mounted: Mapping[str, str]) -> bool:

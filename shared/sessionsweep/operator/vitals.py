@@ -15,9 +15,12 @@ from sessionsweep.errors import RecordUnreadableError, StoreError
 from sessionsweep.model.books import imbalance
 from sessionsweep.model.holds import Hold
 from sessionsweep.model.rows import decimal, json_object, whole
-from sessionsweep.operator import holds, nodes, places
+from sessionsweep.operator import holds, memory, nodes, places
+from sessionsweep.operator.memory import Memory
 from sessionsweep.operator.nodes import Node
 from sessionsweep.operator.places import Place
+from sessionsweep.sessions.books import sum_up
+from sessionsweep.sessions.view import Stats
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from sessionsweep.store.protocol import Store
@@ -44,7 +47,8 @@ class Pass:
 @dataclass(frozen=True, slots=True)
 class Vitals:
     """What the store tells of the deployment. `books`: the counters of all partitions, by their names in model.books.
-    `sweep_late_seconds`: since when the wheel's first slot could have been swept. None: never."""
+    `sweep_late_seconds`: since when the wheel's first slot could have been swept. `run_seconds`: since when workers
+    know this run of the server: for so long nothing can have been late. None: never."""
 
     books: Mapping[str, int]
     version: str
@@ -53,11 +57,19 @@ class Vitals:
     sweep_late_seconds: float
     last_sweep_seconds_ago: float | None
     beat_seconds_ago: float | None
+    run_seconds: float | None
+    memory: Memory | None
+    now: int  # ms, the store's
     places: Sequence[Place] | None  # None: something there can't be read; see the log
     nodes: Sequence[Node]
     holds: Sequence[Hold]
     alarms: Sequence[Hold]
     passes: Sequence[Pass] = field(default=())
+
+    @property
+    def stats(self) -> Stats:
+        """The books, summed up."""
+        return sum_up(self.books)
 
     @property
     def imbalance(self) -> int:
@@ -96,6 +108,9 @@ def look(core: Core, store: Store) -> Vitals:
         sweep_late_seconds=late,
         last_sweep_seconds_ago=_ago(meta.get("last_sweep"), facts.now),
         beat_seconds_ago=_ago(meta.get("beat_seen"), facts.now),
+        run_seconds=_ago(meta.get("run_since"), facts.now),
+        memory=memory.look(core.settings),
+        now=facts.now,
         places=_places(core, store),
         nodes=run(nodes.listed(core), store),
         holds=standing,

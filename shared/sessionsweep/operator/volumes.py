@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,22 +22,10 @@ from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask, work
 from sessionsweep.store.keys import SCHEMA
 from sessionsweep.volumes.mounting import Mounts
+from sessionsweep.volumes.space import Space, space_at
 from sessionsweep.volumes.volume import Volume
 
 SCAN = 200  # keys a step of `forget`
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """The file system below a root, in bytes: used, and free to whoever isn't root."""
-
-    used: int
-    free: int
-
-    @property
-    def full(self) -> float:
-        """From 0 to 1, as `df` counts it: what is reserved for root is neither used nor free."""
-        return self.used / (self.used + self.free) if self.used + self.free else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +44,7 @@ class VolumeRow:
     ephemeral: bool = False
     owing_sessions: int = 0
     hold: str = ""  # the reason of a hold on it
-    disk: Disk | None = None
+    disk: Space | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +67,7 @@ def listed(core: Core) -> Flow[list[VolumeRow]]:
     names = yield from naming.names(core)
     seen = yield from nodes.listed(core)
     deployment = (yield from ask(op.Meta())).get("deployment")
-    here: dict[str, tuple[VolumeSpec, str, Disk | None]] = {}
+    here: dict[str, tuple[VolumeSpec, str, Space | None]] = {}
     rows = []
     for spec in core.settings.volumes:
         volume_id, state, disk = yield from work(partial(_look, spec, deployment))
@@ -310,7 +297,7 @@ def _configured(core: Core, name: str) -> VolumeSpec:
     )
 
 
-def _look(spec: VolumeSpec, deployment: str | None) -> tuple[str, str, Disk | None]:
+def _look(spec: VolumeSpec, deployment: str | None) -> tuple[str, str, Space | None]:
     """(the volume's id or nothing, its state on this node, its disk)."""
     try:
         marker = Volume.read_marker(Path(spec.path))
@@ -321,9 +308,8 @@ def _look(spec: VolumeSpec, deployment: str | None) -> tuple[str, str, Disk | No
     return marker.volume_id, "here" if marker.deployment_id == deployment else "foreign-deployment", _disk(spec.path)
 
 
-def _disk(path: str) -> Disk | None:
+def _disk(path: str) -> Space | None:
     try:
-        found = os.statvfs(path)
+        return space_at(Path(path))
     except OSError:
         return None
-    return Disk((found.f_blocks - found.f_bfree) * found.f_frsize, found.f_bavail * found.f_frsize)

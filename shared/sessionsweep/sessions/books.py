@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from sessionsweep.deployment import Core, partitions
 from sessionsweep.model import books
@@ -16,6 +17,12 @@ def stats(core: Core) -> Flow[Stats]:
     total: Counter[str] = Counter()
     for partition in (yield from partitions(core)):
         total.update((yield from ask(op.Counters(partition))))
+    return sum_up(total)
+
+
+def sum_up(counters: Mapping[str, int]) -> Stats:
+    """What the counters of all partitions (see model.books) amount to."""
+    total = Counter(counters)
     created, ended = total[books.CREATED], total[books.ENDED]
     names = {
         "registered": books.REGISTERED,

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import redis
 
-from sessionsweep.operator.doctor.findings import Finding, failure, ok, unknown, warning
+from sessionsweep.operator import memory
+from sessionsweep.operator.findings import Code, Finding, failure, ok, unknown, warning
 from sessionsweep.operator.wording import brief
 from sessionsweep.settings import redact_url
-from sessionsweep.units import format_size
 
 #: The first release of each branch without the holes in Lua and in blocked clients that were found in 2025 and 2026
 #: (CVE-2025-49844, CVE-2025-46817, -46818, -46819; of Valkey also CVE-2026-23479, -23631, -25243).
@@ -27,13 +27,14 @@ MENDED: Mapping[str, Mapping[tuple[int, int], tuple[int, int, int]]] = {
 }  # fmt: skip
 OLDEST = (6, 2)  # that the scripts run on
 SKEW = 5.0  # seconds between two clocks that nobody notices
-FULL, FILLING = 0.9, 0.75  # of a server's memory
 
 
 def examine(area: str, url: str, timeout: float) -> Iterator[Finding]:
     """What is to be said about the server of that URL. It changes nothing there."""
     if not url.startswith(("redis://", "rediss://", "unix://")):
-        yield unknown(area, f"{redact_url(url)} is no single Redis or Valkey server; only such are examined")
+        yield unknown(
+            Code.ANSWERS, area, f"{redact_url(url)} is no single Redis or Valkey server; only such are examined"
+        )
         return
     try:
         with contextlib.closing(
@@ -43,7 +44,7 @@ def examine(area: str, url: str, timeout: float) -> Iterator[Finding]:
             at = client.time()
             half = (time.time() - before) / 2
             info = client.info()
-            yield ok(area, f"{redact_url(url)} answers within {half * 2000:.1f} ms")
+            yield ok(Code.ANSWERS, area, f"{redact_url(url)} answers within {half * 2000:.1f} ms")
             yield from _version(area, info)
             yield from _memory(area, info)
             yield from _persistence(area, info)
@@ -51,9 +52,10 @@ def examine(area: str, url: str, timeout: float) -> Iterator[Finding]:
             yield from _clock(area, at[0] + at[1] / 1e6 - before - half)
             yield from _access(area, url, client)
     except redis.exceptions.NoPermissionError as error:
-        yield unknown(area, f"its user may not ask everything: {error}", "allow it INFO and TIME")
+        yield unknown(Code.ANSWERS, area, f"its user may not ask everything: {error}", "allow it INFO and TIME")
     except (redis.RedisError, OSError, ValueError) as error:
         yield failure(
+            Code.ANSWERS,
             area,
             f"{redact_url(url)} can't be used: {str(error).rstrip('.') or type(error).__name__}",
             "start it, or correct its URL, password and TLS; sessions can't be opened until then",
@@ -66,53 +68,35 @@ def _version(area: str, info: Mapping[str, Any]) -> Iterator[Finding]:
     try:
         numbers = tuple(int(part) for part in text.split(".")[:3])
     except ValueError:
-        yield unknown(area, f"its version {text!r} can't be read")
+        yield unknown(Code.VERSION, area, f"its version {text!r} can't be read")
         return
     mended = MENDED[name].get(numbers[:2])  # type: ignore[arg-type]
     newest = max(MENDED[name])
     if numbers < OLDEST:
-        yield failure(area, f"{name} {text} is older than 6.2: its scripts lack what is needed", "upgrade it")
+        yield failure(
+            Code.VERSION, area, f"{name} {text} is older than 6.2: its scripts lack what is needed", "upgrade it"
+        )
     elif mended is not None and numbers < mended:
         wanted = ".".join(map(str, mended))
         yield failure(
+            Code.VERSION,
             area,
             f"{name} {text} has known holes (CVE-2025-49844: a script can run any code)",
             f"upgrade it to {wanted}",
         )
     elif mended is None and numbers[:2] < newest:
-        yield warning(area, f"{name} {text} is of a branch that gets no fixes any more", "upgrade it")
+        yield warning(Code.VERSION, area, f"{name} {text} is of a branch that gets no fixes any more", "upgrade it")
     else:
-        yield ok(area, f"{name} {text}, no hole known to this release of sessionsweep")
+        yield ok(Code.VERSION, area, f"{name} {text}, no hole known to this release of sessionsweep")
 
 
 def _memory(area: str, info: Mapping[str, Any]) -> Iterator[Finding]:
-    policy = str(info.get("maxmemory_policy", ""))
-    if policy.startswith("allkeys-"):
-        yield failure(
-            area,
-            f"its maxmemory-policy is {policy}: full, it drops sessions and what must be cleaned, without a word",
-            "CONFIG SET maxmemory-policy noeviction, and in its configuration file",
-        )
-    elif policy:
-        yield ok(area, f"maxmemory-policy {policy}")
-    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    machine = int(info.get("total_system_memory", 0))
-    limit, what = (most, "maxmemory") if most else (machine, "the machine's memory")
-    if not limit:
-        yield unknown(area, f"it uses {format_size(used)}, and doesn't say of how much")
-        return
-    said = f"it uses {format_size(used)}, {used / limit:.0%} of {what}"
-    room = "give it more memory, or end sessions: sessionsweep sweep idle --idle-for 1h"
-    if used > FULL * limit:
-        yield failure(area, said + ": new sessions and files are refused soon", room)
-    elif used > FILLING * limit:
-        yield warning(area, said, room)
-    elif not most:
-        yield warning(
-            area, f"{said}; no maxmemory is set, so the kernel ends it where all memory is used", "set maxmemory"
-        )
-    else:
-        yield ok(area, said)
+    yield from memory.judge_policy(area, str(info.get("maxmemory_policy", "")))
+    seen = memory.read(info)
+    yield from memory.judge(area, seen)
+    if not seen.limit:
+        text = "no maxmemory is set, so the kernel ends it where all memory is used"
+        yield warning(Code.MEMORY, area, text, "set maxmemory")
 
 
 def _persistence(area: str, info: Mapping[str, Any]) -> Iterator[Finding]:
@@ -123,47 +107,54 @@ def _persistence(area: str, info: Mapping[str, Any]) -> Iterator[Finding]:
         if info.get(field, "ok") != "ok"
     ]
     if failing:
-        yield failure(area, f"{' and '.join(failing)} could not be written", "look at its log and its disk")
+        yield failure(
+            Code.PERSISTENCE, area, f"{' and '.join(failing)} could not be written", "look at its log and its disk"
+        )
     elif not aof:
         yield warning(
+            Code.PERSISTENCE,
             area,
             "it keeps no append-only file: after a crash it forgets what it was told since the last snapshot, and idle "
             "ends wait",
             "set appendonly yes and appendfsync everysec",
         )
     else:
-        yield ok(area, "it keeps an append-only file")
+        yield ok(Code.PERSISTENCE, area, "it keeps an append-only file")
 
 
 def _role(area: str, info: Mapping[str, Any]) -> Iterator[Finding]:
     if info.get("role") == "slave":
-        yield failure(area, "it is a replica, which takes no writes", "give the primary's URL")
+        yield failure(Code.REPLICA, area, "it is a replica, which takes no writes", "give the primary's URL")
 
 
 def _clock(area: str, ahead: float) -> Iterator[Finding]:
     if abs(ahead) > SKEW:
         which = "ahead of" if ahead > 0 else "behind"
         yield warning(
+            Code.CLOCK,
             area,
             f"its clock is {brief(abs(ahead))} {which} this node's: files look older or younger than they are",
             "let chrony or systemd-timesyncd set both",
         )
     else:
-        yield ok(area, f"its clock and this node's differ by {abs(ahead):.1f} s")
+        yield ok(Code.CLOCK, area, f"its clock and this node's differ by {abs(ahead):.1f} s")
 
 
 def _access(area: str, url: str, client: Any) -> Iterator[Finding]:
     parts = urlsplit(url)
     near = parts.scheme == "unix" or _is_loopback(parts.hostname or "localhost")
     if not near and parts.scheme == "redis":
-        yield warning(area, f"{parts.hostname} is spoken to without TLS", "use rediss://, or a private network")
+        yield warning(
+            Code.ACCESS, area, f"{parts.hostname} is spoken to without TLS", "use rediss://, or a private network"
+        )
     if not parts.password:
         if not near:
-            yield failure(area, "it asks for no password", "set one for each role: deploy/redis/acl.sh")
+            yield failure(Code.ACCESS, area, "it asks for no password", "set one for each role: deploy/redis/acl.sh")
         return
     with contextlib.suppress(redis.RedisError):
         if client.acl_whoami() in (b"default", "default"):
             yield warning(
+                Code.ACCESS,
                 area,
                 "all processes are the same user, `default`, who may do anything",
                 "make a user for each role: deploy/redis/acl.sh",
