@@ -7,7 +7,8 @@ import pytest
 
 from sessionsweep.store import operations as op
 from sessionsweep.store.keys import Keys
-from sessionsweep.store.redis.wire import WIRE, Wire
+from sessionsweep.store.redis.row import Wire
+from sessionsweep.store.redis.wire import WIRE
 
 SID = "07" + "abcdefghjkmnpqrstv"
 SHA = "a" * 40

@@ -18,7 +18,8 @@ the namespace. docs/keyspace.md shows the literal commands of each operation.
     ss:{07}:c            hash        counters and books
     ss:{07}:h            hash        run id last seen by this partition, since when; idle ends held until
     ss:{07}:see:<volume>:<run id> sorted set  first sightings of orphan candidates (TTL)
-    ss:{07}:ev           stream      events, capped
+    ss:{07}:ev, ss:{g}:ev  stream    events, capped: `<field> <value>` as model/events.py reads them
+    ss:{07}:once:<what>  string      when an event was told that is told at most once a second (TTL); in `{g}`, too
     ss:{u<hash>}:u:<user> sorted set a user's sessions: deadline of the reservation, or 10^15 + when confirmed
     ss:{u<hash>}:uq:<user> hash      the user's bytes and resources: `<sid> <rid>` → bytes, `#` → their sum
     ss:{g}:total         sorted set  the same book for all sessions

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from hmac import compare_digest
 
 from sessionsweep.model import books
+from sessionsweep.model.events import EventName
 from sessionsweep.model.session import FLAG_USER_BOOK, FLAG_USER_QUOTA, Tombstone
 from sessionsweep.model.states import EndReason
 from sessionsweep.store.memory.ending import end, held_until, owe_place, reason_due
@@ -80,6 +81,7 @@ def _new_session(state: State, partition: Partition, operation: CreateSession, n
     partition.counters[books.CREATED] += 1
     # the partition's first session: from here on a changed run is noticed, by whoever comes first
     partition.run_id = partition.run_id or state.run_id
+    partition.events.add(now, {"e": EventName.SESSION_CREATED, "s": operation.session_id})
     return session
 
 

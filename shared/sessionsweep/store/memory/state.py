@@ -10,6 +10,7 @@ from sessionsweep.model.ids import random_text
 from sessionsweep.model.resource import ResourceRecord
 from sessionsweep.model.states import ResourceState
 from sessionsweep.store.memory.clock import MemoryClock
+from sessionsweep.store.memory.events import EventLog
 from sessionsweep.store.memory.nudges import Nudges
 from sessionsweep.store.memory.timed import TimedSet, Wheel
 
@@ -180,6 +181,7 @@ class Partition:
         self.held_until = 0
         self.sightings: dict[tuple[str, str], Sightings] = {}
         self.scans: dict[int, list[str]] = {}
+        self.events = EventLog()  # it has a lock of its own
 
     def grave(self, session_id: str, now: int) -> Grave | None:
         """The tombstone or receipt of an ended session, if it isn't forgotten."""

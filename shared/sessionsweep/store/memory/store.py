@@ -18,6 +18,7 @@ from sessionsweep.store.memory import (
     resources,
     sessions,
     sweeping,
+    telling,
 )
 from sessionsweep.store.memory.nudges import NudgeIterator
 from sessionsweep.store.memory.state import State
@@ -37,6 +38,7 @@ STEPS: dict[type, Step] = {
     **repair.STEPS,
     **places.STEPS,
     **deployment.STEPS,
+    **telling.STEPS,
 }
 
 

@@ -31,6 +31,7 @@ from sessionsweep.store.operations.deployment import (
     TablePut,
     TakeLease,
 )
+from sessionsweep.store.operations.events import Emit, EventPage, Events
 from sessionsweep.store.operations.inspection import QueueEntry, QueuePage, TryNow
 from sessionsweep.store.operations.reclaim import (
     Attempt,
@@ -104,8 +105,11 @@ __all__ = [
     "Defer",
     "DropDead",
     "DropLease",
+    "Emit",
     "EndSession",
     "Ended",
+    "EventPage",
+    "Events",
     "ExtendSession",
     "Facts",
     "FindAlias",

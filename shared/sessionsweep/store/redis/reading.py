@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sessionsweep.model.events import read_event
 from sessionsweep.model.ids import is_resource_id, is_session_id
 from sessionsweep.model.resource import ResourceRecord
 from sessionsweep.model.session import SessionRecord, Tombstone
@@ -81,6 +82,12 @@ def pairs(flat: list[bytes] | Mapping[bytes, bytes]) -> dict[str, str]:
     if isinstance(flat, Mapping):
         return {text(key): text(value) for key, value in flat.items()}
     return {text(flat[i]): text(flat[i + 1]) for i in range(0, len(flat), 2)}
+
+
+def events(o: op.Events, reply: list[Any]) -> op.EventPage:
+    rows, last, lost = reply
+    found = (read_event(o.partition, text(place), pairs(flat)) for place, flat in rows)
+    return op.EventPage(tuple(e for e in found if e is not None), f"{o.partition}:{text(last)}", bool(lost))
 
 
 def lines(raw: bytes | None) -> list[str]:

@@ -1,0 +1,22 @@
+--[[ Tells an event of the whole deployment.
+KEYS
+  1 events  stream
+ARGV
+  1 only    of those with the same text only the first in a second is told; empty: each
+  2 row     packed: (2+n field or value)*, the event's name first
+RETURNS 1: it was told, or 0
+]]
+local events = KEYS[1]
+local only, row = ARGV[1], ARGV[2]
+--@include clock
+--@include books
+--@include once
+local prefix = string.sub(events, 1, -3)
+redis.call('UNLINK', prefix .. 'none') -- what is told of a full server must be told there, too
+if only ~= '' and not once(prefix, only) then return 0 end
+local words, pos = {}, 1
+while pos <= #row do
+  words[#words + 1], pos = struct.unpack('>I2c0', row, pos)
+end
+event(prefix, unpack(words))
+return 1
