@@ -20,8 +20,8 @@ from typing import Any, Self
 from sessionsweep_workers.devstack.spawn import kill_group, spawn, stop
 
 Readiness = Callable[[], bool]
-#: Limits of waiting are meant for a machine that has nothing else to do. They bound what has failed, and delay nothing that
-#: works: each is so many times as long, so that two suites at once on two cores don't fail each other.
+#: Limits of waiting are meant for a machine that has nothing else to do. They bound what has failed, and delay nothing
+#: that works: each is so many times as long, so that two suites at once on two cores don't fail each other.
 PATIENCE = 4.0
 
 
