@@ -81,21 +81,21 @@ def test_show_of_nothing_fails(cli: Deployment) -> None:
 
 def test_end_ends_and_says_so_again(cli: Deployment) -> None:
     session, _ = cli.with_file()
-    assert "1 resource owed" in cli("sessions", "end", session.id).out
+    assert "1 resource owed" in cli("sessions", "end", session.id, "--yes").out
     assert not cli.alive(session)
-    assert "had ended already (admin)" in cli("sessions", "end", session.id).out
+    assert "had ended already (admin)" in cli("sessions", "end", session.id, "--yes").out
 
 
 def test_end_of_nothing_fails(cli: Deployment) -> None:
-    assert "There is no live session" in cli("sessions", "end", new_session_id("00"), status=1).err
+    assert "There is no live session" in cli("sessions", "end", new_session_id("00"), "--yes", status=1).err
 
 
 def test_end_by_the_apps_own_key_never_repeats_it(cli: Deployment) -> None:
     key = f"django:{secrets.token_hex(16)}"
     session = cli.sessions.track(key)
-    assert cli("sessions", "end", "--key", key).out == "Ended.\n"
+    assert cli("sessions", "end", "--key", key, "--yes").out == "Ended.\n"
     assert not cli.alive(session)
-    again = cli("sessions", "end", "--key", key, status=1)
+    again = cli("sessions", "end", "--key", key, "--yes", status=1)
     assert key not in again.out + again.err
 
 
@@ -130,7 +130,7 @@ def test_a_token_in_place_of_an_id_is_not_repeated(cli: Deployment) -> None:
 def test_users_end_spares_the_one_named(cli: Deployment) -> None:
     kept, gone = cli.sessions.create(user="ana")[0], cli.sessions.create(user="ana")[0]
     other, _ = cli.sessions.create(user="bob")
-    assert "Ended 1 session." in cli("users", "end", "ana", "--except", kept.id).out
+    assert "Ended 1 session." in cli("users", "end", "ana", "--except", kept.id, "--yes").out
     assert (cli.alive(kept), cli.alive(gone), cli.alive(other)) == (True, False, True)
 
 

@@ -67,13 +67,13 @@ def test_a_dry_run_says_expired_where_a_session_is_too_old(cli: Deployment) -> N
 
 def test_idle_for_ends_whom_nobody_touched_for_so_long(cli: Deployment) -> None:
     session, _ = cli.with_file()
-    for dry in ([], ["--dry-run"]):
+    for dry in (["--yes"], ["--dry-run"]):
         cli("sweep", "idle", "--idle-for", "1h", *dry)
     assert cli.alive(session)
     wait_until(lambda: cli.store.execute(op.Facts()).now > session._record.last_activity + 2)
     assert cli("sweep", "idle", "--idle-for", "2ms", "--dry-run", "--json").json()["sessions"] == 1
     assert cli.alive(session)
-    assert cli("sweep", "idle", "--idle-for", "2ms", "--json").json() == {"ended": 1, "owed": 1}
+    assert cli("sweep", "idle", "--idle-for", "2ms", "--yes", "--json").json() == {"ended": 1, "owed": 1}
     assert not cli.alive(session)
     assert cli("sessions", "show", session.id, "--json").json()["reason"] == "idle"
 
@@ -96,7 +96,7 @@ def test_idle_for_spares_whom_a_touch_reached_after_the_listing(
         return found
 
     monkeypatch.setattr(endings, "is_idle", touch_in_between)
-    assert cli("sweep", "idle", "--idle-for", "250ms", "--json").json()["ended"] == 0
+    assert cli("sweep", "idle", "--idle-for", "250ms", "--yes", "--json").json()["ended"] == 0
     assert touched
     assert cli.alive(session)
 
@@ -105,7 +105,7 @@ def test_idle_for_spares_whom_a_job_keeps_alive(cli: Deployment) -> None:
     session, _ = cli.sessions.create()
     with session.keep_alive("1h"):
         wait_until(lambda: cli.store.execute(op.Facts()).now > session._record.last_activity + 2)
-        assert cli("sweep", "idle", "--idle-for", "1ms", "--json").json()["ended"] == 0
+        assert cli("sweep", "idle", "--idle-for", "1ms", "--yes", "--json").json()["ended"] == 0
 
 
 def test_idle_for_waits_while_touches_may_have_been_lost(cli: Deployment) -> None:
@@ -113,10 +113,10 @@ def test_idle_for_waits_while_touches_may_have_been_lost(cli: Deployment) -> Non
     cli.store.execute(op.HoldIdle("00", 60_000))
     cli.hold("idle", "restarted", until=60_000)
     wait_until(lambda: cli.store.execute(op.Facts()).now > session._record.last_activity + 2)
-    assert "holds lift idle" in cli("sweep", "idle", "--idle-for", "1ms", status=1).err
+    assert "holds lift idle" in cli("sweep", "idle", "--idle-for", "1ms", "--yes", status=1).err
     assert cli.alive(session)
-    cli("holds", "lift", "idle")
-    assert cli("sweep", "idle", "--idle-for", "1ms", "--json").json()["ended"] == 1
+    cli("holds", "lift", "idle", "--yes")
+    assert cli("sweep", "idle", "--idle-for", "1ms", "--yes", "--json").json()["ended"] == 1
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "soon", ""])

@@ -46,12 +46,12 @@ def test_a_reason_that_a_hold_was_given(cli: Deployment) -> None:
     row = {"scope": ALL, "reason": EVIL, "text": EVIL, "since": 1, "node": EVIL, "until": 0}
     cli.store.execute(op.TablePut("holds", ALL, json.dumps(row)))
     shown(cli, "holds", "list")
-    shown(cli, "holds", "lift", ALL)
+    shown(cli, "holds", "lift", ALL, "--yes")
 
 
 def test_a_scope_that_does_not_stand_is_told_with_those_that_do(cli: Deployment) -> None:
     cli.store.execute(op.TablePut("holds", EVIL, "[]"))
-    shown(cli, "holds", "lift", ALL, status=1)
+    shown(cli, "holds", "lift", ALL, "--yes", status=1)
 
 
 def test_a_location_that_sessions_owe_at(cli: Deployment, server: redis.Redis) -> None:

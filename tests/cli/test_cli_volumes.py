@@ -97,8 +97,8 @@ def test_adopt_after_the_store_was_emptied(cli: Deployment) -> None:
     with pytest.raises(HeldError, match="volumes adopt a"):
         permit(cli)
     assert "foreign-deployment" in cli("holds", "list").out
-    assert "volumes adopt" in cli("holds", "lift", f"volume:{volume.id}", status=1).err
-    assert f"Adopted volume a ({volume.id})" in cli("volumes", "adopt", "a").out
+    assert "volumes adopt" in cli("holds", "lift", f"volume:{volume.id}", "--yes", status=1).err
+    assert f"Adopted volume a ({volume.id})" in cli("volumes", "adopt", "a", "--yes").out
     permit(cli)
     assert cli("holds", "list", "--json").json() == []
     assert tree(cli.root / "a" / "files") == files
@@ -108,7 +108,7 @@ def test_adopt_after_the_store_was_emptied(cli: Deployment) -> None:
 def test_adopt_a_disk_of_another_deployment_whose_clock_was_ahead(cli: Deployment) -> None:
     volume = Volume.initialize(cli.root / "a", "a", "someone-else")
     volume.set_high_water(cli.store.execute(op.Facts()).now + 86_400_000)
-    cli("volumes", "adopt", "a")
+    cli("volumes", "adopt", "a", "--yes")
     permit(cli)
 
 
@@ -118,15 +118,15 @@ def test_adopt_again_changes_no_mark(cli: Deployment) -> None:
     volume = volume_of(cli)
     ahead = cli.store.execute(op.Facts()).now + 86_400_000
     volume.set_high_water(ahead)
-    cli("volumes", "adopt", "a")
+    cli("volumes", "adopt", "a", "--yes")
     assert volume.high_water() == ahead
     with pytest.raises(HeldError, match="whether the store was rolled back"):
         permit(cli)
 
 
 def test_adopt_needs_a_configured_name_and_a_marker(cli: Deployment) -> None:
-    assert "no volume 'b'" in cli("volumes", "adopt", "b", status=1).err
-    assert "volumes init a=" in cli("volumes", "adopt", "a", status=1).err
+    assert "no volume 'b'" in cli("volumes", "adopt", "b", "--yes", status=1).err
+    assert "volumes init a=" in cli("volumes", "adopt", "a", "--yes", status=1).err
     assert not (cli.root / "a").exists()
 
 
@@ -200,7 +200,7 @@ def test_a_lifted_roll_back_stays_lifted(cli: Deployment) -> None:
     cli.store.execute(op.SetMeta({"high_water": "1"}))
     with pytest.raises(HeldError, match="old snapshot"):
         permit(cli)
-    assert "users end --all" in cli("holds", "lift", "all").out
+    assert "users end --all" in cli("holds", "lift", "all", "--yes").out
     permit(cli)
 
 
@@ -209,13 +209,13 @@ def test_a_lifted_roll_back_stays_lifted_though_the_servers_clock_was_set_back(c
     volume_of(cli).set_high_water(cli.store.execute(op.Facts()).now + 86_400_000)
     with pytest.raises(HeldError, match="was the clock set back"):
         permit(cli)
-    cli("holds", "lift", f"volume:{volume_of(cli).id}")
+    cli("holds", "lift", f"volume:{volume_of(cli).id}", "--yes")
     permit(cli)
 
 
 def test_lifting_no_hold_fails_and_names_those_there_are(cli: Deployment) -> None:
     cli.hold("all", "rolled-back")
-    assert "holds: all" in cli("holds", "lift", "idle", status=1).err
+    assert "holds: all" in cli("holds", "lift", "idle", "--yes", status=1).err
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ def test_a_retried_dead_letter_is_reclaimed(cli: Deployment, letters: list[str])
 
 def test_a_dropped_dead_letter_is_forgotten_and_its_file_stays(cli: Deployment, letters: list[str]) -> None:
     files = tree(cli.root / "a")
-    assert "1 resource is forgotten" in cli("dead-letters", "drop", letters[0]).out
+    assert "1 resource is forgotten" in cli("dead-letters", "drop", letters[0], "--yes").out
     assert cli("dead-letters", "drop", "--all", status=2).err
     assert "2 resources are forgotten" in cli("dead-letters", "drop", "--all", "--yes").out
     assert tree(cli.root / "a") == files

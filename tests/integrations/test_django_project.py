@@ -123,7 +123,7 @@ def test_memory_sweeps_itself(tmp_path: Path) -> None:
         assert sweeper is not None
         session.flush()
         with sweeper.round_done:
-            assert sweeper.round_done.wait_for(lambda: not f.path.exists(), 10)
+            assert sweeper.round_done.wait_for(lambda: not f.path.exists(), 60)
 
 
 # checks
@@ -263,7 +263,7 @@ def test_the_command_line_with_the_projects_settings(project: Path, redis_url: s
     failed = manage(project, "sessionsweep", "sessions", "show", "a" * 20)
     assert (failed.returncode, "Traceback" in failed.stderr) == (1, False)
     assert "sessions list" in manage(project, "sessionsweep", "--help").stdout
-    assert manage(project, "sessionsweep", "users", "end", "7").returncode == 0
+    assert manage(project, "sessionsweep", "users", "end", "7", "--yes").returncode == 0
     assert json.loads(manage(project, "sessionsweep", "sessions", "list", "--json").stdout)["sessions"] == []
 
 

@@ -14,6 +14,7 @@ from sessionsweep.cli import (
     doctor,
     explain,
     holds,
+    nodes,
     owed,
     sessions,
     stats,
@@ -43,7 +44,6 @@ app = typer.Typer(
     cls=Commands,
     help="Sessions, and everything a session leaves behind. Settings come from SESSIONSWEEP_… variables.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -53,6 +53,7 @@ app.add_typer(users.app, name="users")
 app.add_typer(sweep.app, name="sweep")
 app.command("stats")(stats.stats)
 app.add_typer(volumes.app, name="volumes")
+app.add_typer(nodes.app, name="nodes")
 app.add_typer(holds.app, name="holds")
 app.add_typer(owed.app, name="owed")
 app.add_typer(dead_letters.app, name="dead-letters")

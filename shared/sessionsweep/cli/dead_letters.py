@@ -9,6 +9,7 @@ import typer
 from sessionsweep.cli.connecting import deployment
 from sessionsweep.cli.options import Json, Yes, confirm
 from sessionsweep.cli.output import count, note, print_json, print_listing, say
+from sessionsweep.cli.watching import Watch, Watchable, watched
 from sessionsweep.errors import SessionSweepError
 from sessionsweep.operator import causes, dead_letters, fields, naming
 from sessionsweep.operator.reached import Deployment
@@ -20,9 +21,13 @@ Id = Annotated[str | None, typer.Argument(metavar="ID", help="The resource's id.
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
 
 
-@app.command("list")
-def list_(as_json: Json = False) -> None:
+@app.command("list", cls=Watchable)
+def list_(watch: Watch = None, as_json: Json = False) -> None:
     """List what failed too often: where it lies, and why."""
+    watched(watch, as_json, lambda: _list(as_json))
+
+
+def _list(as_json: bool) -> None:
     with deployment() as here:
         letters = here.run(dead_letters.listed(here.core))
         names = here.run(naming.names(here.core))
@@ -56,8 +61,8 @@ def drop(resource_id: Id = None, every: All = False, yes: Yes = False) -> None:
     """Forget: the bytes stay where they are, and are nobody's."""
     with deployment() as here:
         letters = _chosen(here, resource_id, every)
-        if every and letters:
-            confirm(f"Forget {count(len(letters), 'dead letter')}?", yes)
+        if letters:
+            confirm(f"Forget {count(len(letters), 'dead letter')}, and leave the bytes where they are?", yes)
         done = sum(here.run(dead_letters.drop(here.core, letter)) for letter in letters)
     _report(done, "is forgotten", "are forgotten", resource_id)
 

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from sessionsweep.cli.connecting import deployment
-from sessionsweep.cli.options import Json
+from sessionsweep.cli.options import Json, Yes, confirm
 from sessionsweep.cli.output import brief, print_json, print_pairs, say
+from sessionsweep.cli.watching import Watch, Watchable, watched
 from sessionsweep.model.holds import Hold
 from sessionsweep.operator import fields, holds, nodes
 from sessionsweep.operator.advice import advice
@@ -16,9 +17,13 @@ from sessionsweep.operator.advice import advice
 app = typer.Typer(no_args_is_help=True, help="What stops destruction, because the state can't be trusted.")
 
 
-@app.command("list")
-def list_(as_json: Json = False) -> None:
+@app.command("list", cls=Watchable)
+def list_(watch: Watch = None, as_json: Json = False) -> None:
     """List the holds: what happened, what each stops, what to do, and when it ends."""
+    watched(watch, as_json, lambda: _list(as_json))
+
+
+def _list(as_json: bool) -> None:
     with deployment() as here:
         standing, now = here.run(holds.listed())
         seen = {node.name: node for node in here.run(nodes.listed(here.core))}
@@ -54,8 +59,10 @@ def _pairs(hold: Hold, now: int, node: nodes.Node | None) -> list[tuple[str, obj
 @app.command()
 def lift(
     scope: Annotated[str, typer.Argument(help="A hold's scope: all, idle, volume:ID, orphans:ID or mount:NODE/NAME.")],
+    yes: Yes = False,
 ) -> None:
     """Lift a hold: destruction goes on. Your word that the store is to be trusted."""
+    confirm(f"Lift the hold on {scope}, so that deleting goes on?", yes)
     with deployment() as here:
         hold = here.run(holds.lift(here.core, scope))
     say(f"Lifted the hold on {hold.scope} ({hold.reason}).")

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
+from sessionsweep.cli.output import note, printable
+from sessionsweep.errors import ConfigurationError
 from sessionsweep.model.ids import is_session_id
+from sessionsweep.settings import Settings
 from sessionsweep.units import parse_duration
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask.")]
+
+
+def volume_names(incomplete: str) -> list[str]:
+    """For a shell's completion: names of this node's volumes. Of the environment alone: no store is asked on a Tab."""
+    try:
+        known = Settings.from_env().volumes
+    except ConfigurationError:
+        return []
+    return [spec.name for spec in known if spec.name.startswith(incomplete)]
 
 
 def session_id(text: str | None) -> str | None:
@@ -35,16 +48,16 @@ def duration(text: str | None) -> float | None:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Asks before something that can't be undone.
+    """Asks before something is ended, dropped, adopted or lifted: what can't be undone.
 
     Raises:
         typer.BadParameter: there is nobody to ask; typer.Exit(1): the answer is no.
     """
-    import sys
-
     if yes:
         return
+    question = printable(question)
     if not sys.stdin.isatty():
         raise typer.BadParameter(f"{question} Nobody is here to ask: say --yes.")
     if not typer.confirm(question, err=True):
+        note("Nothing was done.")
         raise typer.Exit(1)

@@ -1,12 +1,14 @@
-"""What the command line prints: tables that fit 80 columns, JSON, messages."""
+"""What the command line prints: tables that fit 80 columns, JSON, messages; to where they go, or onto a page."""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from typing import Any
@@ -19,21 +21,49 @@ from rich.text import Text
 from sessionsweep.operator.wording import brief, count, printable
 
 __all__ = [
-    "brief", "complain", "count", "err", "note", "out", "print_json", "print_listing", "print_pairs", "print_table",
-    "printable", "quiet_logs", "say", "waiting",
+    "brief", "complain", "count", "drawn", "err", "lines_of_json", "note", "out", "print_json", "print_listing",
+    "print_pairs", "print_table", "printable", "quiet_logs", "say", "waiting",
 ]  # fmt: skip
 
 UNBROKEN = ("ID", "FILE", "SESSION", "SETTING")  # columns to be copied from: they never wrap
+_page: ContextVar[Console | None] = ContextVar("page", default=None)  # where all goes while one look is drawn
+_indent: ContextVar[int | None] = ContextVar("indent", default=2)  # None: a JSON document is one line
 
 
 def out() -> Console:
     """Standard output as it is now; no colour when it is no terminal, or NO_COLOR is set."""
-    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    return _page.get() or Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
 
 
 def err() -> Console:
     """Standard error, likewise."""
-    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+    return _page.get() or Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def drawn() -> Iterator[Callable[[], Text]]:
+    """What the block prints goes nowhere; the function that this gives tells it, colours and all."""
+    page = io.StringIO()
+    like = out()
+    # measured before: a page of its own width would fold tables other than the terminal does
+    console = Console(
+        file=page, width=like.width, force_terminal=like.is_terminal, highlight=False, markup=False, emoji=False
+    )
+    token = _page.set(console)
+    try:
+        yield lambda: Text.from_ansi(page.getvalue(), overflow="fold")
+    finally:
+        _page.reset(token)
+
+
+@contextmanager
+def lines_of_json() -> Iterator[None]:
+    """Within the block a JSON document is one line, out as soon as it is whole."""
+    token = _indent.set(None)
+    try:
+        yield
+    finally:
+        _indent.reset(token)
 
 
 def say(message: str) -> None:
@@ -54,8 +84,8 @@ def complain(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON document: dataclasses as objects, times as ISO 8601 with their offset."""
-    json.dump(value, sys.stdout, indent=2, default=_encode)
-    sys.stdout.write("\n")
+    sys.stdout.write(json.dumps(value, indent=_indent.get(), default=_encode) + "\n")
+    sys.stdout.flush()  # whoever watches through a pipe waits for it
 
 
 def _encode(value: object) -> Any:

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from sessionsweep.cli.connecting import deployment
-from sessionsweep.cli.options import Json
+from sessionsweep.cli.options import Json, volume_names
 from sessionsweep.cli.output import brief, count, note, print_json, print_listing, say, waiting
+from sessionsweep.cli.watching import Watch, Watchable, watched
 from sessionsweep.errors import SessionSweepError
 from sessionsweep.operator import causes, fields, naming, owed
 from sessionsweep.operator.naming import Names
@@ -24,18 +25,26 @@ _WHY = {
 }
 
 
-Volume = Annotated[str | None, typer.Option(metavar="NAME|ID", help="Only what lies on this volume.")]
+Volume = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|ID", help="Only what lies on this volume.", autocompletion=volume_names),
+]
 
 
-@app.command("list")
+@app.command("list", cls=Watchable)
 def list_(
     volume: Volume = None,
     failing: Annotated[bool, typer.Option("--failing", help="Only what was tried and failed.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 100,
     cursor: Annotated[str | None, typer.Option(help="Go on from an earlier list.")] = None,
+    watch: Watch = None,
     as_json: Json = False,
 ) -> None:
     """List what is owed: tries, last error, next attempt, and its path. Dead letters are not among it."""
+    watched(watch, as_json, lambda: _list(volume, failing, limit, cursor, as_json))
+
+
+def _list(volume: str | None, failing: bool, limit: int, cursor: str | None, as_json: bool) -> None:
     with deployment() as here:
         names = here.run(naming.names(here.core))
         places = None if volume is None else names.locations(volume)

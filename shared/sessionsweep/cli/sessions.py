@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from sessionsweep.cli.connecting import deployment
-from sessionsweep.cli.options import Json, session_id
+from sessionsweep.cli.options import Json, Yes, confirm, session_id
 from sessionsweep.cli.output import brief, count, note, print_json, print_listing, print_pairs, print_table, say
+from sessionsweep.cli.watching import Watch, Watchable, watched
 from sessionsweep.errors import SessionSweepError
 from sessionsweep.model.resource import ResourceRecord
 from sessionsweep.model.states import EndReason
@@ -25,14 +27,19 @@ app = typer.Typer(no_args_is_help=True, help="Sessions.")
 Id = Annotated[str, typer.Argument(metavar="ID", help="The session's id: its public part.", callback=session_id)]
 
 
-@app.command("list")
+@app.command("list", cls=Watchable)
 def list_(
     user: Annotated[str | None, typer.Option(help="Only this user's.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 100,
     cursor: Annotated[str | None, typer.Option(help="Go on from an earlier list.")] = None,
+    watch: Watch = None,
     as_json: Json = False,
 ) -> None:
     """List live sessions, those due first on top. Reading renews nothing."""
+    watched(watch, as_json, lambda: _list(user, limit, cursor, as_json))
+
+
+def _list(user: str | None, limit: int, cursor: str | None, as_json: bool) -> None:
     with deployment() as here:
         found, following = _pages(here, user, cursor, limit)
     if as_json:
@@ -133,15 +140,19 @@ def end(
     the_id: Annotated[
         str | None, typer.Argument(metavar="ID", help="The session's id: its public part.", callback=session_id)
     ] = None,
-    key: Annotated[str | None, typer.Option(help="The app's own key of a tracked session.")] = None,
+    key: Annotated[str | None, typer.Option(help="The app's own key of a tracked session; - reads it.")] = None,
+    yes: Yes = False,
 ) -> None:
     """End a session: unusable everywhere from now on, its resources reclaimed at once."""
     if (the_id is None) == (key is None):
         raise typer.BadParameter("give either a session's id or --key")
+    confirm(f"End {f'session {the_id}' if the_id else 'the session of that key'}?", yes)  # the key may be secret
+    if key == "-":  # and what stands among a program's arguments, every user of the machine can read
+        key = sys.stdin.readline().rstrip("\n")
+    if key == "":
+        raise typer.BadParameter("--key is empty")
     with deployment() as here:
         if key is not None:
-            if not key:
-                raise typer.BadParameter("--key is empty")
             if not here.sessions.end(key=key, reason=EndReason.ADMIN):
                 raise SessionSweepError("No live session is tracked under that key.")  # the key may be secret
             say("Ended.")

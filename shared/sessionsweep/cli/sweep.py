@@ -9,7 +9,7 @@ import typer
 
 from sessionsweep.cli import passes, workers
 from sessionsweep.cli.connecting import deployment
-from sessionsweep.cli.options import Json, duration
+from sessionsweep.cli.options import Json, Yes, confirm, duration
 from sessionsweep.cli.output import brief, complain, count, note, print_json, print_table, say, waiting
 from sessionsweep.model.holds import IDLE
 from sessionsweep.operator import endings, preview
@@ -46,13 +46,15 @@ def idle(
     idle_for: IdleFor = None,
     here: Here = False,
     timeout: Timeout = "10m",
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """End sessions that are due. (Idle or too old: one pass ends both, and counts each.)"""
     seconds: Any = idle_for  # the callback made it a number
     if dry_run:
         _preview_sessions(seconds, as_json)
-    elif seconds is not None:
+    elif seconds is not None:  # sessions that no pass would end
+        confirm(f"End every session that nobody has touched for {format_duration(seconds)}?", yes)
         _end_idle(seconds, as_json)
     else:
         _sweep("idle", Wanted(wait, float(timeout), here, as_json))

@@ -34,6 +34,8 @@ def end(
         raise typer.BadParameter("give either a user or --all")
     if every and except_id is not None:
         raise typer.BadParameter("--except goes with a user, not with --all")
+    if user is not None:
+        confirm(f"End {'every other session' if except_id else 'every session'} of {user!r}?", yes)
     with deployment() as here:
         if user is not None:
             ended = here.sessions.end_user(user, except_id=except_id, reason=EndReason.ADMIN)

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from sessionsweep.cli.connecting import deployment, warn_if_forgetful
-from sessionsweep.cli.options import Json, Yes, confirm
+from sessionsweep.cli.options import Json, Yes, confirm, volume_names
 from sessionsweep.cli.output import count, note, print_json, print_listing, say
+from sessionsweep.cli.watching import Watch, Watchable, watched
 from sessionsweep.operator import volumes
 from sessionsweep.settings import VolumeSpec
 from sessionsweep.settings_values import parse_volumes
@@ -17,9 +18,13 @@ from sessionsweep.units import format_size
 app = typer.Typer(no_args_is_help=True, help="Storage roots.")
 
 
-@app.command("list")
-def list_(as_json: Json = False) -> None:
+@app.command("list", cls=Watchable)
+def list_(watch: Watch = None, as_json: Json = False) -> None:
     """List the volumes that the store or a worker knows, and this node's. Makes and opens none."""
+    watched(watch, as_json, lambda: _list(as_json))
+
+
+def _list(as_json: bool) -> None:
     with deployment() as here:
         rows = here.run(volumes.listed(here.core))
         warn_if_forgetful(here)
@@ -65,8 +70,15 @@ def init(volume: Annotated[str, typer.Argument(metavar="NAME=/PATH", help="Its n
 
 
 @app.command()
-def adopt(name: Annotated[str, typer.Argument(help="Its name in SESSIONSWEEP_VOLUMES of this node.")]) -> None:
+def adopt(
+    name: Annotated[
+        str,
+        typer.Argument(help="Its name in SESSIONSWEEP_VOLUMES of this node.", autocompletion=volume_names),
+    ],
+    yes: Yes = False,
+) -> None:
     """Take a volume, with its files, into this deployment: after the store was emptied, or with a moved disk."""
+    confirm(f"Take volume {name} into this deployment, with all files on it, and lift its holds?", yes)
     with deployment() as here:
         volume = here.run(volumes.adopt(here.core, name))
     say(f"Adopted volume {volume.name} ({volume.id}) at {volume.root}; its holds are lifted.")
@@ -75,7 +87,12 @@ def adopt(name: Annotated[str, typer.Argument(help="Its name in SESSIONSWEEP_VOL
 
 @app.command()
 def forget(
-    volume: Annotated[str, typer.Argument(metavar="ID|NAME", help="The volume's id, or its name if only one has it.")],
+    volume: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID|NAME", help="The volume's id, or its name if only one has it.", autocompletion=volume_names
+        ),
+    ],
     yes: Yes = False,
 ) -> None:
     """Close all debts of a volume that is gone for good. Touches no file."""
