@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.engine.results import Result
 from sessionsweep.engine.server import ServerWatch
+from sessionsweep.engine.trend import Trend
 from sessionsweep.engine.trust import Trust
 from sessionsweep.errors import StoreError, VolumeUntrustedError
 from sessionsweep.model.resource import process_location, volume_location
@@ -49,6 +50,7 @@ class Upkeep:
         self._space: dict[str, Space] = {}  # volume id → its disk at the last look
         self._trust = trust or Trust(core, store)
         self._server = ServerWatch(core, store)
+        self._trend = Trend(core, store)
 
     def beat_heart(self, queues: Sequence[str] | None = None) -> None:
         """Says that this node lives, what it mounts and which queues its worker consumes (None: those told last);
@@ -63,7 +65,7 @@ class Upkeep:
 
     def run_once(self, now: int = 0) -> UpkeepResult:
         """Mounts what is missing, looks how full disks are, beats, marks the time, closes what the dead left, mends a
-        slice of the keys."""
+        slice of the keys, writes the trends' snapshots."""
         result = UpkeepResult()
         run(self._core.mounts.mount(), self._store)
         self._measure()
@@ -74,6 +76,7 @@ class Upkeep:
             self._dead_processes(facts.now, result)
             self._dead_nodes(facts.now, result)
             self._mend(result)
+        self._trend.run_once(self._store.execute(op.Facts()).now)  # last: nothing depends on it
         return result
 
     def _measure(self) -> None:
