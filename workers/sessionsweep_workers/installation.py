@@ -11,6 +11,7 @@ from sessionsweep.settings import Settings
 from sessionsweep_workers import names, tasks
 from sessionsweep_workers.bootsteps import ConsumeStep, KeeperStep
 from sessionsweep_workers.context import configure, current, is_installed
+from sessionsweep_workers.metrics import MetricsStep
 
 
 def install(app: Celery, settings: Settings | None = None) -> Celery:
@@ -30,6 +31,7 @@ def install(app: Celery, settings: Settings | None = None) -> Celery:
     tasks.register(app)
     app.conf.beat_schedule = {**(app.conf.beat_schedule or {}), **schedule(settings)}
     app.steps["worker"].add(KeeperStep)
+    app.steps["worker"].add(MetricsStep)
     app.steps["consumer"].add(ConsumeStep)
     beat_init.connect(_add_entries, weak=False, dispatch_uid="sessionsweep.entries")
     return app
