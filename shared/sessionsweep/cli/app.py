@@ -24,6 +24,7 @@ from sessionsweep.cli import (
     volumes,
 )
 from sessionsweep.cli.output import complain
+from sessionsweep.cli.watching import Watchable
 from sessionsweep.errors import SessionSweepError
 
 
@@ -51,7 +52,7 @@ app.command("up")(up.up)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(users.app, name="users")
 app.add_typer(sweep.app, name="sweep")
-app.command("stats")(stats.stats)
+app.command("stats", cls=Watchable)(stats.stats)
 app.add_typer(volumes.app, name="volumes")
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(holds.app, name="holds")

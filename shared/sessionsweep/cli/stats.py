@@ -1,20 +1,41 @@
-"""`stats`: the books, what waits to be reclaimed, what is held, and alarms."""
+"""`stats`: the books, what waits to be reclaimed, what is held, and alarms; with `--since`, the trends."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
 
 from sessionsweep.cli.connecting import deployment, warn_if_forgetful
-from sessionsweep.cli.options import Json
+from sessionsweep.cli.options import Json, duration
 from sessionsweep.cli.output import brief, count, print_json, print_listing, print_pairs, say
+from sessionsweep.cli.trends import print_trends
+from sessionsweep.cli.watching import Watch, watched
 from sessionsweep.operator import fields, nodes, places
 from sessionsweep.operator.queries import Overview, overview
 from sessionsweep.operator.volumes import has_any
 from sessionsweep.units import format_size
 
 
-def stats(as_json: Json = False) -> None:
-    """Show totals, workers, what waits on each volume to be deleted and why, holds and alarms."""
+def stats(
+    since: Annotated[
+        str | None, typer.Option(help="What was done in so long (24h, 14d), step by step.", callback=duration)
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="minute|hour|day", help="The steps; kept for 3 hours, 14 and 400 days.")
+    ] = None,
+    watch: Watch = None,
+    as_json: Json = False,
+) -> None:
+    """Show totals, workers, what waits on each volume to be deleted and why, holds and alarms. With --since or --by,
+    what was done in each minute, hour or day: sessions created and ended and why, resources, bytes, peaks."""
+    seconds: Any = since  # its callback made a number of it
+    trends_wanted = since is not None or by is not None
+    watched(watch, as_json, lambda: print_trends(seconds, by, as_json) if trends_wanted else _stats(as_json))
+
+
+def _stats(as_json: bool) -> None:
     with deployment() as here:
         seen = here.run(overview(here.core))
         alive = here.run(nodes.listed(here.core))
