@@ -94,12 +94,16 @@ def test_holds_and_alarms_are_told_by_kind_and_reason(admin: Admin) -> None:
     assert page(admin).get("alarms", alarm="beat") == 0
     for scope in (volume_scope("k10b39f5a78zxzce"), volume_scope("5eb6y8q7we4k7tyy")):
         store.execute(op.TablePut("holds", scope, Hold(scope, "foreign-deployment", "", now, "a").encode()))
+    for scope in ("mount:a/b", "mount:a/\n"):
+        store.execute(op.TablePut("holds", scope, Hold(scope, "marker-missing", "", now, "a").encode()))
     store.execute(op.TablePut("holds", 'x"\n', "{damaged"))
     store.execute(op.TablePut("alarms", "beat", Hold("beat", "beat-missing", "", now, "a").encode()))
     store.execute(op.TablePut("alarms", "x" * 999, "{"))
     seen = page(admin)
     assert seen.get("holds", kind="volume", reason="foreign-deployment") == 2
     assert seen.get("holds", kind="other", reason="unreadable") == 1
+    assert seen.get("holds", kind="mount", node="a", volume="b") == seen.get("holds", kind="mount", node="") == 1
+    assert seen.get("findings", code="hold", level="failure") == 5
     assert [seen.get("alarms", alarm=alarm) for alarm in ("beat", "marks", "other")] == [1, 0, 1]
 
 

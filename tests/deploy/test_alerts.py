@@ -122,8 +122,11 @@ CASES = [
     Case("SessionsweepQueueLong", "queue_messages", "1000", "1001",
          "1.001k messages wait in sessionsweep: no worker takes them, or too few.", {"queue": "sessionsweep"}),
     Case("SessionsweepHeld", "holds", "0", "1",
-         "Destruction is stopped (mount: marker-missing), because the state can't be trusted. Ask: sessionsweep holds "
-         "list.", {"kind": "mount", "reason": "marker-missing"}),
+         "Destruction is stopped on volume a of node n (mount: marker-missing), because the state can't be trusted. What "
+         "to do: sessionsweep holds list.", {"kind": "mount", "reason": "marker-missing", "node": "n", "volume": "a"}),
+    Case("SessionsweepHeld", "holds", "0", "1",
+         "Destruction is stopped (all: rolled-back), because the state can't be trusted. What to do: sessionsweep holds "
+         "list.", {"kind": "all", "reason": "rolled-back"}),
     Case("SessionsweepIdleHeld", "holds", "0", "1",
          "Idle sessions aren't ended for a while (restarted); it ends by itself.",
          {"kind": "idle", "reason": "restarted"}),

@@ -6,7 +6,6 @@ Ages are seconds by the store's clock, not moments: the monitor's clock may diff
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 import time
@@ -16,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import TypeVar
 
-import redis
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -27,7 +25,8 @@ from sessionsweep.admin.problems import UnavailableError
 from sessionsweep.errors import SessionSweepError, StoreError
 from sessionsweep.model import books
 from sessionsweep.model.states import EndReason
-from sessionsweep.operator import vitals
+from sessionsweep.operator import verdict, vitals
+from sessionsweep.operator.findings import Level
 from sessionsweep.operator.places import Place
 from sessionsweep.operator.vitals import STATES, Pass, Vitals
 from sessionsweep.settings import Settings
@@ -42,6 +41,7 @@ VOLUME = ("volume", "volume_id")
 ALARMS = ("beat", "marks")
 #: What an orphan pass counts, but for what it read.
 ORPHANS = ("candidates", "destroyed", "would_destroy", "readopted", "missing", "strangers", "unreadable")
+_NAME = re.compile(r"[\w.-]{1,100}\Z", re.ASCII)
 _CODE = re.compile(r"[a-z][a-z-]{0,39}\Z")
 _HOLDS = ("all", "idle", "server", "volume", "orphans", "mount")
 Rows = Iterable[tuple[Sequence[str], float]]
@@ -66,24 +66,21 @@ class Deployment(Collector):
         begun = time.perf_counter()
         yield InfoMetricFamily("sessionsweep_build", "This release.", {"version": version("sessionsweep")})
         yield from _limits(self._desk.settings)
-        seen, memory = self._look()
+        seen = self._look()
         yield _gauge("store_up", "Whether the store answered this scrape.", seen is not None)
-        yield from memory
         if seen is not None:
             yield from _of(seen)
+            yield from _findings(seen, self._desk.settings)
             yield from self._queues(seen)
         took = time.perf_counter() - begun
         yield _gauge("scrape_duration_seconds", "How long reading the store and the broker took.", took)
 
-    def _look(self) -> tuple[Vitals | None, list[Metric]]:
-        def read() -> tuple[Vitals, list[Metric]]:
-            return vitals.look(self._desk.core, self._desk.store), list(_memory(self._desk.settings))
-
+    def _look(self) -> Vitals | None:
         try:
-            return self._within(STORE_PATIENCE, read)
+            return self._within(STORE_PATIENCE, lambda: vitals.look(self._desk.core, self._desk.store))
         except (StoreError, TimeoutError) as error:
             log.warning("metrics without the store: %s", error or "it hangs")
-            return None, []
+            return None
 
     def _queues(self, seen: Vitals) -> Iterator[Metric]:
         ids = sorted(place.volume_id for place in seen.places or () if place.volume_id)
@@ -115,6 +112,7 @@ def _of(seen: Vitals) -> Iterator[Metric]:
     yield InfoMetricFamily("sessionsweep_store", "The server.", {"version": seen.version, "policy": seen.policy})
     yield _gauge("store_evicts_keys", "Whether the server may drop keys by itself (maxmemory-policy).", seen.evicts)
     yield _gauge("scrape_complete", "Whether all that was read could be understood.", seen.places is not None)
+    yield from _memory(seen)
     yield from _sessions(seen.books)
     yield from _resources(seen.books)
     yield _gauge("books_difference", "Resources registered, less all that they became; 0 is right.", seen.imbalance)
@@ -125,19 +123,20 @@ def _of(seen: Vitals) -> Iterator[Metric]:
     yield from _nodes(seen)
 
 
-def _memory(s: Settings) -> Iterator[Metric]:
-    if s.in_memory:
+def _memory(seen: Vitals) -> Iterator[Metric]:
+    if seen.memory is None:
         return
-    try:
-        patience = {"socket_timeout": s.socket_timeout, "socket_connect_timeout": s.socket_timeout}
-        with contextlib.closing(redis.Redis.from_url(s.redis_url, **patience)) as client:
-            info = client.info("memory")
-    except (redis.RedisError, OSError, ValueError) as error:
-        log.warning("metrics without the server's memory: %s", error)
-        return
-    yield _gauge("store_memory_used_bytes", "The server's memory in use.", info.get("used_memory", 0))
-    if info.get("maxmemory"):
-        yield _gauge("store_memory_limit_bytes", "Its maxmemory; absent: none is set.", info["maxmemory"])
+    yield _gauge("store_memory_used_bytes", "The server's memory in use.", seen.memory.used)
+    if seen.memory.limit:
+        yield _gauge("store_memory_limit_bytes", "Its maxmemory; absent: none is set.", seen.memory.limit)
+
+
+def _findings(seen: Vitals, settings: Settings) -> Iterator[Metric]:
+    """What the dashboard's first page and doctor make of the same."""
+    counted = Counter((one.code, one.level) for one in verdict.judge(seen, settings))
+    rows = ((at, number) for at, number in counted.items() if at[1] is not Level.OK)
+    what = "What the dashboard and sessionsweep doctor find, by what it is and how grave."
+    yield _gauges("findings", what, ("code", "level"), rows)
 
 
 def _sessions(n: Mapping[str, int]) -> Iterator[Metric]:
@@ -223,9 +222,10 @@ def _passes(passes: Sequence[Pass], names: Mapping[str, str]) -> Iterator[Metric
 
 
 def _stops(seen: Vitals) -> Iterator[Metric]:
-    counted = Counter((_kind(hold.scope), _code(hold.reason)) for hold in seen.holds)
-    what = "What stops destruction, by kind of scope and reason: see sessionsweep holds list."
-    yield _gauges("holds", what, ("kind", "reason"), counted.items())
+    names = _names(seen)
+    counted = Counter((_kind(hold.scope), _code(hold.reason), *_where(hold.scope, names)) for hold in seen.holds)
+    what = "What stops destruction, and where: see sessionsweep holds list."
+    yield _gauges("holds", what, ("kind", "reason", "node", "volume"), counted.items())
     raised = Counter(alarm.scope if alarm.scope in ALARMS else "other" for alarm in seen.alarms)
     rows = (((alarm,), raised[alarm]) for alarm in (*ALARMS, "other"))
     yield _gauges("alarms", "What workers raised an alarm about.", ("alarm",), rows)
@@ -270,6 +270,15 @@ def _names(seen: Vitals) -> dict[str, str]:
 def _kind(scope: str) -> str:
     kind = scope.partition(":")[0]
     return kind if kind in _HOLDS else "other"
+
+
+def _where(scope: str, names: Mapping[str, str]) -> tuple[str, str]:
+    """(node, volume) by name, as far as the scope names them: that of a mount both, that of a volume its id."""
+    kind, _, rest = scope.partition(":")
+    node, _, name = rest.partition("/")
+    if kind == "mount" and _NAME.match(node) and _NAME.match(name):
+        return node, name
+    return "", names.get(rest, "")
 
 
 def _code(reason: str) -> str:
