@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from celery import Celery
 
 from sessionsweep.deployment import Core
+from sessionsweep.engine.forward import Forward
 from sessionsweep.engine.orphans import Orphans
 from sessionsweep.engine.reclaim import Reclaim
 from sessionsweep.engine.sweep import Sweep
 from sessionsweep.engine.trust import Trust
 from sessionsweep.engine.upkeep import Upkeep
 from sessionsweep.errors import ConfigurationError
+from sessionsweep.observe.hooks import Hook, Hooks
 from sessionsweep.sessions.connect import make_store
 from sessionsweep.sessions.sync import Sessions
 from sessionsweep.settings import Settings
@@ -29,6 +31,7 @@ class Context:
 
     settings: Settings
     stopping: Stopping = field(default_factory=Stopping)
+    on_event: tuple[Hook, ...] = ()
 
     def __post_init__(self) -> None:
         self.pid = os.getpid()
@@ -46,6 +49,11 @@ class Context:
         return Sessions(self.settings, store=self.store)
 
     @functools.cached_property
+    def forward(self) -> Forward:
+        """Tells events to the log and to hooks; one thread's. Raises ConfigurationError: a hook isn't there."""
+        return Forward(self.core, self.store, Hooks(self.settings.event_hooks, self.on_event))
+
+    @functools.cached_property
     def observing(self) -> Context:
         """The same deployment in observe mode: for dry runs."""
         return Context(self.settings.model_copy(update={"mode": "observe"}), self.stopping)
@@ -54,8 +62,9 @@ class Context:
 class _Installed:
     """The settings that an app was given, and this process's context; `stopping` is the pool's processes' too."""
 
-    def __init__(self, settings: Settings | None) -> None:
+    def __init__(self, settings: Settings | None, on_event: tuple[Hook, ...]) -> None:
         self.given = settings
+        self.on_event = on_event
         self.context: Context | None = None
         self.stopping = Stopping()
 
@@ -63,9 +72,10 @@ class _Installed:
 _installed: weakref.WeakKeyDictionary[Celery, _Installed] = weakref.WeakKeyDictionary()
 
 
-def configure(app: Celery, settings: Settings | None) -> None:
-    """Sets the settings that an app's tasks use (None: from the environment, when first needed)."""
-    _installed[app] = _Installed(settings)
+def configure(app: Celery, settings: Settings | None, on_event: tuple[Hook, ...] = ()) -> None:
+    """Sets the settings that an app's tasks use (None: from the environment, when first needed), and who is told of
+    events besides the hooks that those name."""
+    _installed[app] = _Installed(settings, on_event)
 
 
 def is_installed(app: Celery) -> bool:
@@ -87,5 +97,6 @@ def current(app: Celery) -> Context:
         raise ConfigurationError(f"sessionsweep is not installed in {app!r}; call sessionsweep_workers.install(app)")
     context = installed.context
     if context is None or context.pid != os.getpid():
-        context = installed.context = Context(installed.given or Settings.from_env(), installed.stopping)
+        settings = installed.given or Settings.from_env()
+        context = installed.context = Context(settings, installed.stopping, installed.on_event)
     return context

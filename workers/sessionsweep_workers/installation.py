@@ -7,6 +7,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import beat_init
 
+from sessionsweep.observe.hooks import Hook
 from sessionsweep.settings import Settings
 from sessionsweep_workers import names, tasks
 from sessionsweep_workers.bootsteps import ConsumeStep, KeeperStep
@@ -14,7 +15,7 @@ from sessionsweep_workers.context import configure, current, is_installed
 from sessionsweep_workers.metrics import MetricsStep
 
 
-def install(app: Celery, settings: Settings | None = None) -> Celery:
+def install(app: Celery, settings: Settings | None = None, *, on_event: Hook | None = None) -> Celery:
     """Adds everything, and changes no setting of the app's: serializer, acks and queue are the tasks' own.
 
     A second call replaces what the first one added. Any beat may send the entries; with
@@ -22,12 +23,13 @@ def install(app: Celery, settings: Settings | None = None) -> Celery:
 
     Args:
         settings: the deployment's; None: from the environment.
+        on_event: a function that the worker calls with each event, besides those that EVENT_HOOKS names.
 
     Raises:
         ConfigurationError: a setting is impossible; names the variable and the fix.
     """
     settings = settings or Settings.from_env()
-    configure(app, settings)
+    configure(app, settings, () if on_event is None else (on_event,))
     tasks.register(app)
     app.conf.beat_schedule = {**(app.conf.beat_schedule or {}), **schedule(settings)}
     app.steps["worker"].add(KeeperStep)

@@ -2,8 +2,8 @@
 
 It runs in the worker's main process. One thread listens for nudges of this node's volumes, looks at their queues every
 second and sends this node a `reclaim` when something is due, at most one that waits per volume. What may block goes on
-in two lanes: sending messages, and passes. No promise depends on a message: a reclaim that doesn't begin in time, and a
-sweep that is late, run right here.
+in three lanes: sending messages, passes, and telling events to users' hooks. No promise depends on a message: a reclaim
+that doesn't begin in time, and a sweep that is late, run right here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import secrets
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -53,6 +54,8 @@ class Keeper:
         self._over = threading.Event()
         self._messages = Lane("sessionsweep-messages")
         self._work = Lane("sessionsweep-passes")
+        self._events = Lane("sessionsweep-events")
+        self._forward = self.context.forward  # a hook that isn't there is said now, before the worker begins
         self._next_beat = self._next_upkeep = 0.0
         self._volumes: dict[str, str] = {}  # location → volume id, of what is mounted
         self._unbegun: dict[str, float] = {}  # volume → since when a reclaim waits to be sent or to begin
@@ -66,14 +69,17 @@ class Keeper:
         """Begins; call it once, after the pool has forked."""
         self._messages.start()
         self._work.start()
+        self._events.start()
         self._thread.start()
 
     def stop(self, timeout: float = 3.0) -> None:
         """Ends after the batch under way. What it leaves undone, another worker or the next start does."""
         self._over.set()
         self.context.stopping.set()
-        for end in (self._messages.stop, self._work.stop):
-            end(timeout)
+        for lane, patience in ((self._messages, timeout), (self._work, timeout), (self._events, timeout / 3)):
+            lane.stop(patience)
+        with suppress(Exception):
+            self._forward.close()
         if self._thread.is_alive():
             self._thread.join(timeout)
 
@@ -103,6 +109,8 @@ class Keeper:
                 self._heartbeat()
             if not location:
                 self._look()
+                if self._forward.wanted:
+                    self._events.ask("events", partial(self._forward.run_once, stop=self.context.stopping))
             if self._away:
                 self._away = False
                 log.warning("the store answers again")

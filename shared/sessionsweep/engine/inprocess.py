@@ -9,27 +9,37 @@ import time
 from collections.abc import Callable
 
 from sessionsweep.deployment import Core
+from sessionsweep.engine.forward import Forward
 from sessionsweep.engine.orphans import Orphans
 from sessionsweep.engine.reclaim import Reclaim
 from sessionsweep.engine.sweep import Sweep
 from sessionsweep.engine.trust import Trust
 from sessionsweep.engine.upkeep import Upkeep
+from sessionsweep.errors import StoreError
 from sessionsweep.model.resource import volume_location
+from sessionsweep.observe.hooks import Hook, Hooks
 from sessionsweep.store.protocol import Store
 
 log = logging.getLogger(__name__)
 
-POLL = 1.0  # seconds between two looks at which volumes are mounted
+POLL = 1.0  # seconds between two looks at which volumes are mounted, and at what events are new
+HOOK = 1.0  # seconds that a hook under way has when the sweeper stops
 
 
 class InProcessSweeper:
     """Sweeps, reclaims and looks for orphans every CLEANUP_INTERVAL in one thread of this process.
 
     It survives any exception of a pass (logs it, and tries again next time), stops at once when told, and starts
-    again by itself in a forked child that uses it (`ensure`).
+    again by itself in a forked child that uses it (`ensure`). Another thread tells events to the log and to hooks.
+
+    Args:
+        on_event: a function that is called with each event, besides those that EVENT_HOOKS names.
+
+    Raises:
+        ConfigurationError: EVENT_HOOKS names a function that isn't there.
     """
 
-    def __init__(self, core: Core, store: Store) -> None:
+    def __init__(self, core: Core, store: Store, on_event: Hook | None = None) -> None:
         self._core = core
         self._store = store
         trust = Trust(core, store)
@@ -37,10 +47,12 @@ class InProcessSweeper:
         self._reclaim = Reclaim(core, store, trust)
         self._orphans = Orphans(core, store, trust)
         self._upkeep = Upkeep(core, store, trust)
+        self.forward = Forward(core, store, Hooks(core.settings.event_hooks, () if on_event is None else (on_event,)))
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._teller: threading.Thread | None = None
         self._pid = 0
         self.passes = 0  # whole rounds so far
         self.round_done = threading.Condition()
@@ -69,6 +81,8 @@ class InProcessSweeper:
         thread = self._thread
         if thread is not None and self._pid == os.getpid() and thread is not threading.current_thread():
             thread.join(timeout)
+            if self._teller is not None and self._teller is not threading.current_thread():
+                self._teller.join(HOOK)
 
     def run_once(self, now: int = 0, *, orphans: bool = False) -> None:
         """One round: upkeep if it is due, sweep, reclaim, and orphans if told. Each part fails alone."""
@@ -113,6 +127,21 @@ class InProcessSweeper:
                 return  # the store was closed
             nudges.close()  # type: ignore[attr-defined]
 
+    def _tell_events(self) -> None:
+        away = False
+        while not self._stop.is_set():
+            try:
+                self.forward.run_once(stop=self._stop)
+                away = False
+            except StoreError as error:
+                if not away:
+                    log.warning("events wait, for the store doesn't answer: %s", error)
+                away = True
+            except Exception:
+                log.exception("telling events failed; it is tried again")
+            self._stop.wait(POLL)
+        self.forward.close()
+
     def _loop(self) -> None:
         next_orphans = 0.0
         listener: threading.Thread | None = None
@@ -125,4 +154,7 @@ class InProcessSweeper:
             if self._core.settings.volumes and (listener is None or not listener.is_alive()):
                 listener = threading.Thread(target=self._listen, name="sessionsweep-nudges", daemon=True)
                 listener.start()
+            if self.forward.wanted and (self._teller is None or not self._teller.is_alive()):
+                self._teller = threading.Thread(target=self._tell_events, name="sessionsweep-events", daemon=True)
+                self._teller.start()
             self._wake.wait(min(self._core.settings.cleanup_interval, 3600))
