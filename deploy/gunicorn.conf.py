@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 bind = "0.0.0.0:8000"
 worker_class = "gthread"
 workers = 2
@@ -28,3 +31,11 @@ logconfig_dict = {
         "gunicorn.access": {"level": "INFO", "handlers": ["console"], "propagate": False},
     },
 }
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """A worker is gone: what it counted stays, what it was busy with (an app's own gauges) doesn't."""
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(worker.pid)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -113,9 +114,8 @@ def test_files_and_their_bytes(node: Node, counted: Counted, tmp_path: Path) -> 
     node.write(session, 100)
     with session.temp_file() as temporary:
         temporary.write(b"not kept")
-    with pytest.raises(ZeroDivisionError), session.new_file() as discarded:
-        discarded.write(b"not kept")
-        raise ZeroDivisionError
+    with suppress(ZeroDivisionError), session.new_file() as discarded:
+        discarded.write(b"not kept" * (1 // 0))
     (tmp_path / "mine.txt").write_bytes(b"x" * 23)
     session.adopt_file(tmp_path / "mine.txt")
     assert (counted.get("files_written_total"), counted.get("file_written_bytes_total")) == (2, 123)

@@ -1,0 +1,23 @@
+"""A FastAPI app that measures itself, as servers import it, with /metrics beside its own pages (docs/metrics.md)."""
+
+from __future__ import annotations
+
+import os
+
+from fastapi import FastAPI
+from prometheus_client import make_asgi_app
+
+from sessionsweep.integrations.asgi import CurrentSession, SessionSweepMiddleware
+from sessionsweep.observe.prometheus import exposed
+
+app = FastAPI()
+app.add_middleware(SessionSweepMiddleware)
+app.mount("/metrics", make_asgi_app(exposed()))
+
+
+@app.post("/file")
+async def file(session: CurrentSession) -> dict[str, int]:
+    """Writes one."""
+    async with session.new_file(purpose="test") as f:
+        await f.write(b"x" * 10)
+    return {"pid": os.getpid()}
