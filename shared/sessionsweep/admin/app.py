@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from sessionsweep.admin import pages, problems
 from sessionsweep.admin.desk import Desk
-from sessionsweep.admin.routes import metrics, sweeps, upkeep
+from sessionsweep.admin.routes import metrics, sweeps, trends, upkeep
 from sessionsweep.admin.routes import sessions as session_routes
 from sessionsweep.admin.schemas import Problem
 from sessionsweep.errors import ConfigurationError
@@ -74,7 +74,7 @@ def create_admin(settings: Settings | None = None, sessions: Sessions | None = N
         },
     )
     app.state.desk = desk
-    for part in (session_routes, upkeep, sweeps):
+    for part in (session_routes, upkeep, sweeps, trends):
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(metrics.router)
     pages.install(app, desk)

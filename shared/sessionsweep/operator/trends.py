@@ -119,6 +119,8 @@ def step_for(seconds: float | None, word: str | None = None) -> Step:
     Raises:
         ValueError: there is no such step, or it isn't kept for so long; says which one is.
     """
+    if seconds == 0:
+        raise ValueError("a time of 0 has no steps; take 1h, 24h, 14d or so")
     if word is not None:
         try:
             step = Step(word)

@@ -9,13 +9,16 @@ from fastapi import APIRouter, Request, Response
 from sessionsweep.admin.desk import Here
 from sessionsweep.admin.pages.entry import PageRoute, Visitor
 from sessionsweep.admin.pages.rendering import page
+from sessionsweep.admin.pages.trends import minutes
+from sessionsweep.model.snapshots import Step
 from sessionsweep.model.states import EndReason
 from sessionsweep.operator import fields, verdict, vitals
 from sessionsweep.operator.findings import Code, Level
+from sessionsweep.operator.trends import trends
 from sessionsweep.operator.vitals import Vitals
 
 router = APIRouter(route_class=PageRoute)
-
+MINUTES = 60  # of which the overview tells what ended
 
 #: The page that tells more of what a finding is about.
 MORE = {
@@ -55,11 +58,12 @@ def show(request: Request, here: Here, visit: Visitor) -> Response:
         notes=[one for one in found if one.level is Level.NOTE],
         more=MORE,
         sample=json.dumps(_sample(seen, late)),
+        minutes=json.dumps(minutes(trends(here.core, here.store, Step.MINUTE, MINUTES * 60))),
     )
 
 
 def _sample(seen: Vitals, late: float) -> dict[str, object]:
-    """One point of every chart; totals, from which the page computes rates. `at`: s."""
+    """One point of every chart but that of endings. `at`: s."""
     stats = seen.stats
     return {
         "at": seen.now / 1000,
@@ -68,5 +72,5 @@ def _sample(seen: Vitals, late: float) -> dict[str, object]:
         "owed": stats.resources["owed"],
         "owed_bytes": max(0, stats.owed_bytes),
         "late": late,
-        "ended": {reason: stats.ended_by_reason.get(reason, 0) for reason in EndReason},
+        "created": stats.total_sessions_created,  # less than before: this is another store
     }
