@@ -157,10 +157,12 @@ class Subject:
         return found[0] if found else None
 
     def books(self) -> dict[str, int]:
-        """The partition's counters, without those that are 0; they must balance."""
+        """The partition's counters, without those that are 0 and those of a single kind; they must balance."""
         counters = dict(self.do(op.Counters(P)))
         assert imbalance(counters) == 0, counters
-        return {name: number for name, number in sorted(counters.items()) if number}
+        kinds = {name for name in counters if name.startswith("reg:")}
+        assert sum(counters[name] for name in kinds) == counters.get("reg", 0), counters
+        return {name: number for name, number in sorted(counters.items()) if number and name not in kinds}
 
     def queue(self, location: str = DISK) -> op.QueueDepth | None:
         """One location's queue, if there ever was one."""

@@ -47,6 +47,8 @@ def comparable(reply: Any) -> Any:
     match reply:
         case op.Opened(status=op.OpenStatus.INVALID):
             return reply.status
+        case op.EventPage():
+            return [(one.name, one.session_id, one.resource_id, dict(one.fields)) for one in reply.events]
         case op.Leased():
             entries = tuple((sid, sorted(found, key=lambda one: one.resource_id)) for sid, found in reply.entries)
             return entries, reply.next_due, reply.now
@@ -70,6 +72,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.memory = MemorySubject()
         self.redis = RedisSubject(self.url, f"m{secrets.token_hex(5)}")
         self.stores: tuple[Subject, ...] = (self.memory, self.redis)
+        self.cursors = ["", ""]
         self.leases = 0
         self.lost: set[str] = set()
 
@@ -89,6 +92,9 @@ class StoreMachine(RuleBasedStateMachine):
         """Sessions, records, books, queues and the wheel agree, and the books balance."""
         reads: list[op.Operation[Any]] = [op.Counters(P), op.Queues(P), op.OutboxRead(P), op.DeadLetters(P)]
         reads += [op.ListWheel(P, limit=10_000)]
+        events = [store.do(op.Events(P, cursor)) for store, cursor in zip(self.stores, self.cursors, strict=True)]
+        assert comparable(events[0]) == comparable(events[1]), "the same events, in the same order"
+        self.cursors = [page.last for page in events]
         for session_id in SESSIONS:
             reads += [op.PeekSession(session_id), op.ListResources(session_id), op.LiveResources(session_id)]
         memory, redis = (store.many(reads) for store in self.stores)

@@ -9,7 +9,7 @@ CREATED = "created"
 ENDED = "ended"  # and `ended:<reason>` for each reason
 LIFETIME = "lifetime"  # sum of ended sessions' durations, ms
 # resources: registered = active + deleted + gone + promoted + owed + dead + forgotten
-REGISTERED = "reg"
+REGISTERED = "reg"  # and `reg:<letter of the kind>` for each kind
 ACTIVE = "active"
 OWED = "owed"
 DEAD = "dead"
@@ -21,6 +21,7 @@ FORGOTTEN = "forgotten"
 ACTIVE_BYTES = "b_active"
 OWED_BYTES = "b_owed"
 DELETED_BYTES = "b_deleted"
+STREAMS = "streams"  # streams of live sessions, among what is active
 EVICTED = "evicted"  # resources that limits pushed out (they go owed)
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from sessionsweep.model.rows import json_object, whole
 
+TABLE = "holds"  # the deployment's table in which they stand
 ALL = "all"
 IDLE = "idle"  # idle ends and orphan destruction stop for a while; absolute and explicit ends go on
 SERVER = "server"  # the server may drop keys by itself: orphan destruction stops

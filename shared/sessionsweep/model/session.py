@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from sessionsweep.errors import InvalidTokenError
 from sessionsweep.model.ids import is_session_id
+from sessionsweep.model.receipts import ReceiptPlace
 
 SECRET_BYTES = 32  # 256 bits from the system's CSPRNG (ASVS 7.2.3)
 SECRET_CHARS = 43  # those bytes in unpadded URL-safe base 64
@@ -80,7 +81,12 @@ FLAG_USER_QUOTA = 4  # its resources hold shares of their user's quota
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """What remains of an ended session that owned something: why and when it ended, and what is still owed."""
+    """What remains of an ended session that owned something: why and when it ended, and what is still owed; its receipt
+    once nothing is.
+
+    `owned`: resources that it had, or had given up and still owed, when it ended (None: an earlier release ended it);
+    `bytes_owned`: bytes of those it had. `places`: what became of them, by location.
+    """
 
     session_id: str
     reason: str
@@ -88,8 +94,22 @@ class Tombstone:
     created: int  # ms
     user: str | None = None
     owed: int = 0  # resources not yet reclaimed
-    deleted: int = 0
-    bytes_deleted: int = 0
+    owned: int | None = None
+    bytes_owned: int = 0
+    places: tuple[ReceiptPlace, ...] = ()
+    #: what an earlier release's worker deleted, wherever it was
+    deleted_before: int = 0
+    bytes_before: int = 0
+
+    @property
+    def deleted(self) -> int:
+        """Resources deleted since it ended."""
+        return self.deleted_before + sum(place.deleted for place in self.places)
+
+    @property
+    def bytes_deleted(self) -> int:
+        """Their bytes."""
+        return self.bytes_before + sum(place.bytes_deleted for place in self.places)
 
 
 def check_user(user: str) -> str:

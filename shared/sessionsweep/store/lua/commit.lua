@@ -28,6 +28,7 @@ if v.state == 'l' then return {'ok', {}, 0} end
 if v.state ~= 'i' then return {'unknown', {}, 0} end
 if size > v.size then return {'limit:bytes', {}, 0} end
 redis.call('UNLINK', prefix .. 'none') -- what is written must be kept on a full server; a slot being moved refuses here
+event(prefix, 'e', 'resource_committed', 's', sid, 'x', rid, 'size', string.format('%.0f', size))
 redis.call('ZREM', prefix .. 'i', sid .. ' ' .. rid)
 h.bytes = h.bytes - (v.size - size)
 count('b_active', size - v.size)

@@ -53,7 +53,8 @@ local due = now + idle
 if max > 0 and now + max < due then due = now + max end
 local slot = math.ceil(due / width) * width
 local raw = struct.pack('>BBc16I6I5I5I6I6I2I2I6I6I4', 1, flags, mac, now, idle, max, slot, 0, 0, 0, 0, now, 1) .. fps .. tail
-redis.call('SET', session, raw) -- first: a full server refuses here, before anything is made
+event(prefix, 'e', 'session_created', 's', sid) -- first: a full server refuses here, before anything is made
+redis.call('SET', session, raw)
 if redis.call('HEXISTS', prefix .. 'h', 'run') == 0 then
   -- the partition's first session: from here on a restarted server is known by its run id, whoever notices first
   redis.call('HSET', prefix .. 'h', 'run', string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or '')
@@ -61,5 +62,4 @@ end
 if alias ~= '' then redis.call('SET', prefix .. 'a:' .. alias, sid) end
 file(prefix, sid, due, width)
 redis.call('HINCRBY', prefix .. 'c', 'created', 1)
-event(prefix, 'e', 'session_created', 's', sid)
 return {1, now, raw, sid}

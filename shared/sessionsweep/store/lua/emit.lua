@@ -11,12 +11,9 @@ local only, row = ARGV[1], ARGV[2]
 --@include clock
 --@include books
 --@include once
+--@include packed
 local prefix = string.sub(events, 1, -3)
 redis.call('UNLINK', prefix .. 'none') -- what is told of a full server must be told there, too
 if only ~= '' and not once(prefix, only) then return 0 end
-local words, pos = {}, 1
-while pos <= #row do
-  words[#words + 1], pos = struct.unpack('>I2c0', row, pos)
-end
-event(prefix, unpack(words))
+event(prefix, unpack(unpacked(row)))
 return 1

@@ -43,6 +43,7 @@ local buried = redis.call('EXISTS', tkey) == 1
 if not any then
   if #all > 0 then redis.call('UNLINK', rkey) end
   if buried and redis.call('PTTL', tkey) == -1 then
+    event(prefix, 'e', 'session_reclaimed', 's', sid)
     redis.call('PEXPIRE', tkey, retention)
     return 'closed'
   end
@@ -50,14 +51,20 @@ if not any then
 end
 if not buried then
   -- the record vanished with lost writes and no end was recorded: its resources are owed, after a grace
+  books_must_be_sound(prefix, places)
+  local records = #all / 2
+  for i = 1, #all, 2 do
+    if not is_record(all[i]) then records = records - 1 end
+  end
   redis.call('HSET', tkey, 'reason', 'lost', 'ended', string.format('%.0f', now), 'created', '0', 'user', '',
-    'base', string.format('%.0f', now + grace), 'due', string.format('%.0f', now + grace))
+    'owned', records, 'base', string.format('%.0f', now + grace), 'due', string.format('%.0f', now + grace))
   local n, bytes = 0, 0
   for i = 1, #all, 2 do
     if is_record(all[i]) and is_sound(all[i + 1]) then
       local v = res(all[i + 1])
       if v.state == 'l' or v.state == 'i' then
         n, bytes = n + 1, bytes + (v.kind == 's' and 0 or v.size)
+        if v.kind == 's' then count('streams', -1) end
         if v.till < now + grace then
           v.state, v.till = 'o', now + grace
           redis.call('HSET', rkey, all[i], pack(v))
@@ -65,6 +72,7 @@ if not buried then
       end
     end
   end
+  redis.call('HSET', tkey, 'b_owned', string.format('%.0f', bytes))
   count('active', -n)
   count('owed', n)
   count('b_active', -bytes)
@@ -72,7 +80,7 @@ if not buried then
   count('ended', 1)
   count('ended:lost', 1)
   close_books(prefix)
-  event(prefix, 'e', 'session_ended', 's', sid, 'r', 'lost', 'n', n)
+  event(prefix, 'e', 'session_ended', 's', sid, 'reason', 'lost', 'owed', n)
   all = redis.call('HGETALL', rkey)
 end
 for number, place in ipairs(places) do

@@ -53,6 +53,14 @@ if family ~= '0' then
   local seen = family == '4' and fp4 or fp6
   if seen ~= fingerprint then
     if seen ~= '\0\0\0' then
+      -- a stolen token looks like this, and so does a phone that left the house; whoever holds one may go on and on
+      local prefix, sid = string.sub(session, 1, -23), string.sub(session, -20)
+      --@include books
+      --@include once
+      redis.call('UNLINK', prefix .. 'none') -- what is told of a full server must be told there, too
+      if once(prefix, 'session_address_changed ' .. sid) then
+        remark(prefix, 'e', 'session_address_changed', 's', sid, 'refused', enforce)
+      end
       if enforce == '1' then return {3, now} end
       status = 2
     end

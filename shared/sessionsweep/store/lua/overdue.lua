@@ -36,9 +36,10 @@ local function look(sid, rid)
   if v.state == 'i' and v.created <= since then
     -- begun under a run of the server that is over: its commit may be among the writes that were lost, and its client
     -- was told that the file is kept. One that its writer abandoned goes with its session instead
+    books_must_be_sound(prefix, {})
+    event(prefix, 'e', 'intent_assumed_live', 's', sid, 'x', rid)
     v.state, v.till = 'l', 0
     redis.call('HSET', rkey, rid, pack(v))
-    event(prefix, 'e', 'intent_assumed_live', 's', sid, 'x', rid)
   elseif v.state == 'i' then
     owe(prefix, sid, raw, h, rid, v, lines(redis.call('HGET', rkey, '@'))[v.loc], now)
     save_counts(prefix, sid, h)

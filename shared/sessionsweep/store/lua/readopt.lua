@@ -24,6 +24,7 @@ local places = lines(redis.call('HGET', rkey, '@'))
 local number, added = line_for(rkey, places, location)
 if not number then return 0 end
 redis.call('UNLINK', prefix .. 'none')
+event(prefix, 'e', 'resource_readopted', 's', sid, 'x', rid)
 if added then
   redis.call('HSET', rkey, '@', table.concat(places, '\n'))
   redis.call('HSET', prefix .. 'l', location, 1)
@@ -33,8 +34,8 @@ redis.call('HSET', rkey, rid, pack({state = 'l', kind = 'f', size = size, create
 redis.call('SETRANGE', session, 46, struct.pack('>I2I2I6', h.resources + 1, h.streams, h.bytes + size))
 redis.call('SETRANGE', session, 1, string.char(bit.bor(h.flags, OWNS)))
 count('reg', 1)
+count('reg:f', 1)
 count('active', 1)
 count('b_active', size)
 close_books(prefix)
-event(prefix, 'e', 'resource_readopted', 's', sid, 'x', rid)
 return 1

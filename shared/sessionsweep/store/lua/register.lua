@@ -29,6 +29,8 @@ local quota, not_after = ARGV[11], tonumber(ARGV[12])
 --@include ending
 --@include owing
 --@include eviction
+--@include once
+--@include limits
 local prefix = string.sub(session, 1, -23)
 local sid = string.sub(session, -20)
 local rkey = prefix .. 'r:' .. sid
@@ -48,17 +50,19 @@ local places = lines(redis.call('HGET', rkey, '@'))
 
 local victims, limit, again = {}, nil, false
 if kind == 's' then
-  if h.streams + 1 > max_streams then return {'limit:streams', {}, 0} end
+  if h.streams + 1 > max_streams then return refused(prefix, sid, 'limit:streams', max_streams) end
 else
   victims, limit, again = choose_victims(rkey, now, h.resources + 1 - max_resources, h.bytes + size - max_bytes, rid)
-  if limit then return {limit, {}, 0} end
+  if limit then return refused(prefix, sid, limit, limit == 'limit:bytes' and max_bytes or max_resources) end
 end
 if again then return some_room(prefix, sid, raw, h, victims, places, now) end
 
 local number, added = line_for(rkey, places, location)
 if not number then return {kind == 's' and 'limit:streams' or 'limit:resources', {}, 0} end
+-- first: a full server refuses here, nothing is made
+event(prefix, 'e', 'resource_registered', 's', sid, 'x', rid, 'kind', kind, 'location', location)
 if added then
-  redis.call('HSET', rkey, '@', table.concat(places, '\n')) -- first: a full server refuses here, nothing is made
+  redis.call('HSET', rkey, '@', table.concat(places, '\n'))
   redis.call('HSET', prefix .. 'l', location, 1)
 end
 local till = live == '1' and 0 or now + timeout
@@ -72,6 +76,8 @@ if kind == 's' then h.streams = h.streams + 1 else h.resources = h.resources + 1
 save_counts(prefix, sid, h)
 redis.call('SETRANGE', session, 1, string.char(bit.bor(h.flags, OWNS, quota == '1' and QUOTA or 0)))
 count('reg', 1)
+count('reg:' .. kind, 1)
+if kind == 's' then count('streams', 1) end
 count('active', 1)
 count('b_active', size)
 close_books(prefix)

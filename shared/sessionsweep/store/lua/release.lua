@@ -23,8 +23,8 @@ local v = res(value)
 if not raw or (v.state ~= 'l' and v.state ~= 'i') then return 1 end
 local h = header(raw)
 redis.call('UNLINK', prefix .. 'none') -- freeing must work on a full server
-owe(prefix, sid, raw, h, rid, v, lines(redis.call('HGET', rkey, '@'))[v.loc], now)
+owe(prefix, sid, raw, h, rid, v, lines(redis.call('HGET', rkey, '@'))[v.loc], now) -- it looks at the stream, too
+event(prefix, 'e', 'resource_released', 's', sid, 'x', rid)
 save_counts(prefix, sid, h)
 close_books(prefix)
-event(prefix, 'e', 'resource_released', 's', sid, 'x', rid)
 return 1

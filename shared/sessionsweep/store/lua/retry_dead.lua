@@ -11,6 +11,7 @@ local rid = ARGV[1]
 --@include layout
 --@include books
 --@include ending
+--@include receipt
 local prefix = string.sub(resources, 1, -23)
 local sid = string.sub(resources, -20)
 local value, at = unpack(redis.call('HMGET', resources, rid, '@'))
@@ -28,5 +29,6 @@ count('dead', -1)
 count('owed', 1)
 count('b_owed', v.size)
 close_books(prefix)
+receipt(prefix, sid, place, {dead = -1})
 nudge(prefix, place)
 return 1

@@ -15,6 +15,7 @@ local new_mac, bind, user, flags = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local not_after, old_macs = tonumber(ARGV[5]), ARGV[6]
 --@include clock
 --@include layout
+--@include books
 local prefix = string.sub(session, 1, -23)
 local sid = string.sub(session, -20)
 local raw = redis.call('GET', session)
@@ -31,6 +32,8 @@ end
 if not known then return {0, now} end
 if not_after > 0 and now > not_after then return {5, now} end
 
+redis.call('UNLINK', prefix .. 'none') -- a slot being moved refuses here
+event(prefix, 'e', 'session_rotated', 's', sid, 'user', bind == '1' and user or '')
 local last = math.max(now, h.last)
 local tail = string.sub(raw, 73)
 if bind == '1' then
@@ -54,6 +57,5 @@ if bind == '1' then
 end
 raw = string.char(1, bit.bor(h.flags, flags)) .. new_mac .. string.sub(raw, 19, 56)
   .. struct.pack('>I6', last) .. string.sub(raw, 63, 72) .. tail
-redis.call('UNLINK', prefix .. 'none')
 redis.call('SET', session, raw)
 return {1, now, raw}

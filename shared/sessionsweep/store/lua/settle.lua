@@ -18,6 +18,7 @@ local attempts = ARGV[5]
 --@include ending
 --@include owing
 --@include queueing
+--@include receipt
 local prefix = string.sub(resources, 1, -23)
 local sid = string.sub(resources, -20)
 local raw = redis.call('GET', prefix .. 's:' .. sid)
@@ -36,6 +37,8 @@ end
 -- read and written at once: a call for each record would cost more than all the rest
 local values = #rids > 0 and redis.call('HMGET', resources, unpack(rids)) or {}
 local drop, put, uncommitted, buried, seen = {}, {}, {}, {}, {}
+local became, failed = {}, nil -- what became of them here, and the first that failed
+local function add(what, n) became[what] = (became[what] or 0) + n end
 for n, one in ipairs(told) do
   local rid, outcome, delay, message = unpack(one)
   local value = not seen[rid] and values[n] -- told twice in one call, it counts once
@@ -50,6 +53,7 @@ for n, one in ipairs(told) do
       if v.state == 'd' then
         buried[#buried + 1] = sid .. ' ' .. rid
         count('dead', -1)
+        add('dead', -1)
       elseif owed then
         count('owed', -1)
         count('b_owed', -v.size)
@@ -61,8 +65,12 @@ for n, one in ipairs(told) do
         count('b_active', -v.size)
       end
       count(name, 1)
-      if outcome == 'd' then count('b_deleted', v.size) end
-      if raw then event(prefix, 'e', 'resource_' .. name, 's', sid, 'x', rid) end
+      add(name, 1)
+      if outcome == 'd' then
+        count('b_deleted', v.size)
+        add('bytes', v.size)
+      end
+      if raw and (outcome == 'p' or outcome == 'f') then event(prefix, 'e', 'resource_' .. name, 's', sid, 'x', rid) end
       counted = counted + 1
       freed = freed + v.size
     elseif name or not owed or (v.state == 'o' and v.till > now) then
@@ -72,14 +80,18 @@ for n, one in ipairs(told) do
       v.state, v.till = 'o', now + delay
       if outcome == 'x' then
         v.tries, v.error = math.min(v.tries + 1, 255), string.sub(message, 1, 200)
+        add('failed', 1)
+        became.error = v.error
+        failed = failed or {rid, v.error, v.tries}
         if v.tries >= tries then
+          event(prefix, 'e', 'resource_dead_lettered', 's', sid, 'x', rid, 'location', location, 'error', v.error)
           v.state, v.till = 'd', now
+          add('dead', 1)
           redis.call('ZADD', prefix .. 'dl', now, sid .. ' ' .. rid)
           count('owed', -1)
           count('b_owed', -v.size)
           count('dead', 1)
           dead[#dead + 1] = rid
-          event(prefix, 'e', 'resource_dead', 's', sid, 'x', rid, 'why', v.error)
         end
         counted = counted + 1
       end
@@ -87,6 +99,17 @@ for n, one in ipairs(told) do
       put[#put + 1] = pack(v)
     end
   end
+end
+-- before the records go: a stream that can't be written stops all of it
+if failed then
+  event(prefix, 'e', 'resource_failed', 's', sid, 'x', failed[1], 'location', location, 'error', failed[2],
+    'tries', failed[3], 'count', became.failed)
+end
+if #drop > 0 and (not raw or became.deleted or became.gone) then
+  event(prefix, 'e', 'resources_reclaimed', 's', sid, 'location', location, 'deleted', became.deleted or 0,
+    'gone', became.gone or 0, 'promoted', not raw and became.promoted or 0,
+    'forgotten', not raw and became.forgotten or 0,
+    'bytes', string.format('%.0f', became.bytes or 0))
 end
 if #drop > 0 then redis.call('HDEL', resources, unpack(drop)) end
 if #put > 0 then redis.call('HSET', resources, unpack(put)) end
@@ -104,11 +127,8 @@ if raw or not close_debt(prefix, sid, retention) then
   left = requeue(prefix, location, sid, all, place_number(lines(at), location), ended_due(prefix, sid))
 else
   redis.call('ZREM', prefix .. 'q:' .. location, sid)
-  event(prefix, 'e', 'debt_closed', 's', sid)
+  if #drop > 0 then event(prefix, 'e', 'session_reclaimed', 's', sid) end
 end
-if not raw and redis.call('EXISTS', prefix .. 't:' .. sid) == 1 then
-  if book.deleted then redis.call('HINCRBY', prefix .. 't:' .. sid, 'deleted', book.deleted) end
-  if book.b_deleted then redis.call('HINCRBY', prefix .. 't:' .. sid, 'bytes', book.b_deleted) end
-end
+if not raw and next(became) then receipt(prefix, sid, location, became) end
 close_books(prefix)
 return {counted, dead, left, freed}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sessionsweep.model.events import DEPLOYMENT, hold_lifted, hold_set
+from sessionsweep.model.holds import TABLE as HOLDS
 from sessionsweep.store.memory.state import Partition, State
 from sessionsweep.store.memory.steps import Step, common_step, partition_step
 from sessionsweep.store.operations import (
@@ -64,6 +66,8 @@ def table_put(state: State, operation: TablePut, now: int) -> bool:
     """Whether the row was new."""
     rows = state.tables.setdefault(operation.name, {})
     new = operation.row not in rows
+    if operation.name == HOLDS and rows.get(operation.row) != operation.value and (new or not operation.only_new):
+        state.partition(DEPLOYMENT).events.add(now, hold_set(operation.row, operation.value))
     if new or not operation.only_new:
         rows[operation.row] = operation.value
     return new
@@ -72,7 +76,11 @@ def table_put(state: State, operation: TablePut, now: int) -> bool:
 @common_step
 def table_drop(state: State, operation: TableDrop, now: int) -> bool:
     """Whether the row was there."""
-    return state.tables.get(operation.name, {}).pop(operation.row, None) is not None
+    if state.tables.get(operation.name, {}).pop(operation.row, None) is None:
+        return False
+    if operation.name == HOLDS:
+        state.partition(DEPLOYMENT).events.add(now, hold_lifted(operation.row))
+    return True
 
 
 @common_step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sessionsweep.model import books
+from sessionsweep.model.events import EventName
 from sessionsweep.model.resource import KINDS
 from sessionsweep.model.session import FLAG_TOTAL_BOOK, FLAG_USER_BOOK, FLAG_USER_QUOTA
 from sessionsweep.model.states import EndReason, ResourceState
@@ -65,6 +66,7 @@ def end(
     holdings = partition.holdings.get(session_id)
     if holdings is not None and holdings.records:
         grave = Grave(reason, now, session.created, more.user, base, due)
+        grave.owned, grave.owned_bytes = len(holdings.records), more.bytes_used
         partition.graves[session_id] = grave
         places = tuple(holdings.places)
         for place in places:
@@ -74,6 +76,7 @@ def end(
             if when <= now:
                 state.nudges.tell(place)
         move_books(partition, -owed, -more.bytes_used, owed, more.bytes_used)
+        partition.counters[books.STREAMS] -= more.streams
     else:
         partition.holdings.pop(session_id, None)
 
@@ -87,6 +90,7 @@ def end(
         owe_place(partition, "total", session_id, None)
     if more.flags & FLAG_USER_QUOTA:
         owe_place(partition, "user", session_id, more.user, "*")
+    partition.events.add(now, {"e": EventName.SESSION_ENDED, "s": session_id, "reason": str(reason), "owed": str(owed)})
     return owed, places
 
 

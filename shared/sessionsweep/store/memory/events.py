@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from itertools import takewhile
+from itertools import chain, takewhile
 
 from sessionsweep.model.events import CAP
 
@@ -19,7 +19,7 @@ class EventLog:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rows: deque[tuple[Place, dict[str, str]]] = deque(maxlen=CAP)
+        self._rows: deque[tuple[Place, tuple[str, ...]]] = deque(maxlen=CAP)  # a dict each would take thrice as much
         self._last: Place = (0, 0)
         self._told: dict[str, int] = {}
 
@@ -28,7 +28,7 @@ class EventLog:
         with self._lock:
             ms, seq = self._last
             self._last = (now, 0) if now > ms else (ms, seq + 1)
-            self._rows.append((self._last, row))
+            self._rows.append((self._last, tuple(chain.from_iterable(row.items()))))
 
     def once(self, now: int, what: str) -> bool:
         """Whether a second has passed since this was asked last."""
@@ -57,4 +57,5 @@ class EventLog:
                 rows, lost = newer[:count], True
             else:
                 return [], self._rows[-1][0] if self._rows else (0, 0), True
-        return rows, rows[-1][0] if rows else place, lost
+        told = [(at, dict(zip(words[::2], words[1::2], strict=True))) for at, words in rows]
+        return told, rows[-1][0] if rows else place, lost

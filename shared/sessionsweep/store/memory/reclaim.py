@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 
 from sessionsweep.model import books
+from sessionsweep.model.events import EventName
 from sessionsweep.model.states import Outcome, ResourceState
 from sessionsweep.store.memory.ending import due_time
 from sessionsweep.store.memory.resources import STREAM, uncount
@@ -36,6 +38,8 @@ _COUNTED = {
     Outcome.PROMOTED: books.PROMOTED,
     Outcome.FORGOTTEN: books.FORGOTTEN,
 }
+#: what leaves a live session by itself is told one by one
+_TOLD = {Outcome.PROMOTED: EventName.RESOURCE_PROMOTED, Outcome.FORGOTTEN: EventName.RESOURCE_FORGOTTEN}
 
 
 @partition_step
@@ -149,6 +153,15 @@ def settle(state: State, partition: Partition, operation: Settle, now: int) -> S
     live = session_id in state.sessions
     grave = partition.grave(session_id, now)
     counted, freed, dead = 0, 0, []
+    became: Counter[str] = Counter()
+    failed: tuple[Attempt, Resource] | None = None
+    left_here: list[str] = []
+    error: str | None = None
+
+    def tell(name: EventName, resource_id: str = "", **fields: object) -> None:
+        row = {"e": str(name), "s": session_id} | ({"x": resource_id} if resource_id else {})
+        partition.events.add(now, row | {key: str(value) for key, value in fields.items()})
+
     for attempt in operation.attempts:
         resource = holdings.records.get(attempt.resource_id) if holdings is not None else None
         if holdings is None or resource is None:
@@ -158,22 +171,44 @@ def settle(state: State, partition: Partition, operation: Settle, now: int) -> S
             if owed or resource.state is ResourceState.DEAD or operation.own:
                 _remove(state, partition, session_id, attempt, resource, owed)
                 del holdings.records[attempt.resource_id]
-                if grave is not None and attempt.outcome is Outcome.DELETED:
-                    grave.deleted += 1
-                    grave.deleted_bytes += resource.size
+                left_here.append(attempt.resource_id)
+                became["dead"] -= resource.state is ResourceState.DEAD
+                became[attempt.outcome] += 1
+                became["bytes"] += resource.size * (attempt.outcome is Outcome.DELETED)
+                if live and attempt.outcome in _TOLD:
+                    tell(_TOLD[attempt.outcome], attempt.resource_id)
                 counted += 1
                 freed += resource.size
         elif owed and not (resource.state is ResourceState.OWED and resource.till > now):
             # Before its time has come again it is the same report once more, which must not cost a try.
             if _postpone(partition, session_id, attempt, resource, operation.tries, now):
                 dead.append(attempt.resource_id)
-            counted += attempt.outcome is Outcome.FAILED
+                became["dead"] += 1
+                tell(EventName.RESOURCE_DEAD_LETTERED, attempt.resource_id, location=operation.location,
+                     error=resource.error)  # fmt: skip
+            if attempt.outcome is Outcome.FAILED:
+                counted += 1
+                became["failed"] += 1
+                error = resource.error
+                failed = failed or (attempt, resource)
+    if failed is not None:
+        attempt, resource = failed
+        tell(EventName.RESOURCE_FAILED, attempt.resource_id, location=operation.location, error=resource.error,
+             tries=resource.tries, count=became["failed"])  # fmt: skip
+    if left_here and (not live or became["deleted"] or became["gone"]):
+        tell(EventName.RESOURCES_RECLAIMED, location=operation.location, deleted=became["deleted"], gone=became["gone"],
+             promoted=0 if live else became["promoted"], forgotten=0 if live else became["forgotten"],
+             bytes=became["bytes"])  # fmt: skip
     if not live and close_debt(partition, session_id, operation.retention, now):
         if operation.location in partition.queues:
             partition.queues[operation.location].remove(session_id)
+        if left_here:
+            tell(EventName.SESSION_RECLAIMED)
         left = 0
     else:
         left = requeue(state, partition, session_id, operation.location, now)
+    if grave is not None and any(became.values()):
+        grave.note(operation.location, now, became, error)
     return Settled(counted, tuple(dead), left, freed)
 
 
@@ -275,6 +310,8 @@ def retry_dead(state: State, partition: Partition, operation: RetryDead, now: in
     partition.counters[books.DEAD] -= 1
     partition.counters[books.OWED] += 1
     partition.counters[books.OWED_BYTES] += resource.size
+    if (grave := partition.grave(operation.session_id, now)) is not None:
+        grave.note(resource.location, now, Counter(dead=-1))
     state.nudges.tell(resource.location)
     return True
 
@@ -286,10 +323,17 @@ def drop_dead(state: State, partition: Partition, operation: DropDead, now: int)
     if resource is None:
         return False
     attempt = Attempt(operation.resource_id, Outcome.FORGOTTEN)
+    partition.events.add(
+        now, {"e": EventName.RESOURCE_FORGOTTEN, "s": operation.session_id, "x": operation.resource_id}
+    )
+    if (grave := partition.grave(operation.session_id, now)) is not None:
+        grave.note(resource.location, now, Counter(forgotten=1, dead=-1))
     _remove(state, partition, operation.session_id, attempt, resource, owed=False)
     del partition.holdings[operation.session_id].records[operation.resource_id]
-    if operation.session_id not in state.sessions:
-        close_debt(partition, operation.session_id, operation.retention, now)
+    if operation.session_id not in state.sessions and close_debt(
+        partition, operation.session_id, operation.retention, now
+    ):
+        partition.events.add(now, {"e": EventName.SESSION_RECLAIMED, "s": operation.session_id})
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sessionsweep.model import books
+from sessionsweep.model.events import EventName
 from sessionsweep.model.states import EndReason, ResourceState
 from sessionsweep.store.memory.ending import move_books
 from sessionsweep.store.memory.reclaim import close_debt, requeue
@@ -27,6 +28,7 @@ def mend(state: State, partition: Partition, operation: Mend, now: int) -> Mende
         partition.holdings.pop(session_id, None)
         if grave is None or grave.expires:
             return Mended("")
+        partition.events.add(now, {"e": EventName.SESSION_RECLAIMED, "s": session_id})
         close_debt(partition, session_id, operation.retention, now)
         return Mended("closed")
     if grave is None:
@@ -51,17 +53,21 @@ def _mend_live(partition: Partition, session_id: str, session: Session, width: i
 
 def _bury(partition: Partition, session_id: str, holdings: Holdings, now: int, grace: int) -> None:
     """The session vanished without an end: what it owned is owed, after a grace."""
-    partition.graves[session_id] = Grave(EndReason.LOST, now, 0, None, now + grace, now + grace)
+    buried = partition.graves[session_id] = Grave(EndReason.LOST, now, 0, None, now + grace, now + grace)
     number = size = 0
     for resource in holdings.records.values():
         if resource.state in (ResourceState.INTENT, ResourceState.LIVE):
             number += 1
             size += 0 if resource.kind == STREAM else resource.size
+            partition.counters[books.STREAMS] -= resource.kind == STREAM
             if resource.till < now + grace:
                 resource.state, resource.till = ResourceState.OWED, now + grace
+    buried.owned, buried.owned_bytes = len(holdings.records), size
     move_books(partition, -number, -size, number, size)
     partition.counters[books.ENDED] += 1
     partition.counters[f"{books.ENDED}:{EndReason.LOST}"] += 1
+    row = {"e": EventName.SESSION_ENDED, "s": session_id, "reason": EndReason.LOST, "owed": str(number)}
+    partition.events.add(now, row)
 
 
 @partition_step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sessionsweep.model import books
+from sessionsweep.model.events import EventName
 from sessionsweep.model.resource import KINDS, ResourceRecord
 from sessionsweep.model.session import FLAG_USER_QUOTA
 from sessionsweep.model.states import ResourceState
@@ -48,14 +49,20 @@ def register(state: State, partition: Partition, operation: Register, now: int) 
     victims: tuple[str, ...] = ()
     if stream:
         if more.streams + 1 > operation.max_streams:
-            return Registered("limit:streams")
+            return _refused(partition, session_id, "limit:streams", operation.max_streams, now)
     else:
         too_many = more.resources + 1 - operation.max_resources
         too_much = more.bytes_used + size - operation.max_bytes
         chosen = _choose_victims(holdings, now, too_many, too_much)
         if isinstance(chosen, str):
-            return Registered(chosen)
+            value = operation.max_bytes if chosen == "limit:bytes" else operation.max_resources
+            return _refused(partition, session_id, chosen, value, now)
         victims = chosen
+    partition.events.add(
+        now,
+        {"e": EventName.RESOURCE_REGISTERED, "s": session_id, "x": resource_id, "kind": operation.kind,
+         "location": operation.location},
+    )  # fmt: skip
     holdings = partition.own(session_id)
     holdings.places.setdefault(operation.location)
     queue = partition.queue(operation.location)
@@ -74,6 +81,8 @@ def register(state: State, partition: Partition, operation: Register, now: int) 
     if operation.quota:
         more.flags |= FLAG_USER_QUOTA
     partition.counters[books.REGISTERED] += 1
+    partition.counters[f"{books.REGISTERED}:{operation.kind}"] += 1
+    partition.counters[books.STREAMS] += stream
     move_books(partition, 1, size, 0, 0)
     return Registered("ok", victims, until)
 
@@ -93,7 +102,9 @@ def grow(state: State, partition: Partition, operation: Grow, now: int) -> Regis
     if extra:
         chosen = _choose_victims(holdings, now, 0, session.more.bytes_used + extra - operation.max_bytes)
         if isinstance(chosen, str):
-            return Registered(chosen)
+            if not operation.tell:
+                return Registered(chosen)
+            return _refused(partition, session_id, chosen, operation.max_bytes, now)
         victims = chosen
     resource.size += extra
     resource.till = max(resource.till, now + operation.intent_timeout)
@@ -119,6 +130,10 @@ def commit(state: State, partition: Partition, operation: Commit, now: int) -> R
         return Registered("unknown")
     if operation.size > resource.size:
         return Registered("limit:bytes")
+    partition.events.add(
+        now,
+        {"e": EventName.RESOURCE_COMMITTED, "s": session_id, "x": operation.resource_id, "size": str(operation.size)},
+    )
     saved = resource.size - operation.size
     partition.intents.remove((session_id, operation.resource_id))
     session.own_more().bytes_used -= saved
@@ -136,6 +151,7 @@ def release(state: State, partition: Partition, operation: Release, now: int) ->
         return False
     if session is None or resource.state not in (ResourceState.INTENT, ResourceState.LIVE):
         return True  # given up already: the answer to the first word may have been lost
+    partition.events.add(now, {"e": EventName.RESOURCE_RELEASED, "s": operation.session_id, "x": operation.resource_id})
     owe(state, partition, operation.session_id, session.own_more(), operation.resource_id, resource, now)
     return True
 
@@ -199,6 +215,9 @@ def readopt(state: State, partition: Partition, operation: Readopt, now: int) ->
     _, there = _find(partition, operation.session_id, operation.resource_id)
     if session is None or there is not None:
         return False
+    partition.events.add(
+        now, {"e": EventName.RESOURCE_READOPTED, "s": operation.session_id, "x": operation.resource_id}
+    )
     holdings = partition.own(operation.session_id)
     holdings.places.setdefault(operation.location)
     partition.queue(operation.location)
@@ -207,8 +226,24 @@ def readopt(state: State, partition: Partition, operation: Readopt, now: int) ->
     )
     _recount(session.own_more(), FILE, 1, operation.size)
     partition.counters[books.REGISTERED] += 1
+    partition.counters[f"{books.REGISTERED}:{FILE}"] += 1
     move_books(partition, 1, operation.size, 0, 0)
     return True
+
+
+_LIMITS = {
+    "limit:resources": "MAX_RESOURCES_PER_SESSION",
+    "limit:bytes": "MAX_BYTES_PER_SESSION",
+    "limit:streams": "MAX_STREAMS_PER_SESSION",
+}
+
+
+def _refused(partition: Partition, session_id: str, status: str, value: int, now: int) -> Registered:
+    limit = _LIMITS[status]
+    if partition.events.once(now, f"{limit} {session_id}"):
+        row = {"e": EventName.LIMIT_REACHED, "s": session_id, "limit": limit, "value": str(value)}
+        partition.events.add(now, row)
+    return Registered(status)
 
 
 def _find(partition: Partition, session_id: str, resource_id: str) -> tuple[Holdings | None, Resource | None]:
@@ -244,6 +279,9 @@ def _evict(
     state: State, partition: Partition, session_id: str, more: More, holdings: Holdings,
     victims: tuple[str, ...], now: int,
 ) -> None:  # fmt: skip
+    if not victims:
+        return
+    partition.events.add(now, {"e": EventName.RESOURCES_EVICTED, "s": session_id, "count": str(len(victims))})
     for resource_id in victims:
         owe(state, partition, session_id, more, resource_id, holdings.records[resource_id], now)
     partition.counters[books.EVICTED] += len(victims)
@@ -271,6 +309,7 @@ def owe(
 def uncount(partition: Partition, session_id: str, more: More, resource_id: str, resource: Resource) -> None:
     """Takes a resource out of its session's counts and of its user's quota."""
     _recount(more, resource.kind, -1, -resource.size)
+    partition.counters[books.STREAMS] -= resource.kind == STREAM
     if more.flags & FLAG_USER_QUOTA and more.user:
         owe_place(partition, "user", session_id, more.user, resource_id)
 

@@ -136,13 +136,15 @@ def open_session(state: State, operation: OpenSession) -> Opened:
         if (now < session.last + session.idle or now < session.more.keep) and (
             session.max <= 0 or now < session.created + session.max
         ):
-            return _admit(operation, session, now, parts)
+            return _admit(state, operation, session, now, parts)
     finally:
         stripe.release()
     return _open_due(state, operation)
 
 
-def _admit(operation: OpenSession, session: Session, now: int, parts: tuple[bytes, bytes, bytes]) -> Opened:
+def _admit(
+    state: State, operation: OpenSession, session: Session, now: int, parts: tuple[bytes, bytes, bytes]
+) -> Opened:
     """Checks the client, then touches. `parts`: the session's seal, unsealed."""
     status = _OK
     family = operation.family
@@ -151,6 +153,7 @@ def _admit(operation: OpenSession, session: Session, now: int, parts: tuple[byte
         given = operation.fingerprint
         if seen != given:
             if seen != UNSEEN:
+                _tell_move(state, operation, now)
                 if operation.enforce:
                     return Opened(OpenStatus.REFUSED, now)
                 status = _MISMATCH
@@ -162,6 +165,13 @@ def _admit(operation: OpenSession, session: Session, now: int, parts: tuple[byte
         if session.requests < MOST_REQUESTS:
             session.requests += 1
     return opened(status, now, operation.session_id, session, parts)
+
+
+def _tell_move(state: State, operation: OpenSession, now: int) -> None:
+    log = state.partition(operation.session_id[:2]).events
+    if log.once(now, f"{EventName.SESSION_ADDRESS_CHANGED} {operation.session_id}"):
+        row = {"e": EventName.SESSION_ADDRESS_CHANGED, "s": operation.session_id}
+        log.add(now, row | {"refused": str(int(operation.enforce))})
 
 
 @session_step
@@ -176,7 +186,7 @@ def _open_due(state: State, partition: Partition, operation: OpenSession, now: i
     ):
         end(state, partition, operation.session_id, session, now, reason, operation.grace)
         return Opened(OpenStatus.ENDED, now, None, reason)
-    return _admit(operation, session, now, unseal(session.seal))
+    return _admit(state, operation, session, now, unseal(session.seal))
 
 
 @session_step
@@ -191,7 +201,8 @@ def peek(state: State, partition: Partition, operation: PeekSession, now: int) -
     holdings = partition.holdings.get(operation.session_id)
     tombstone = Tombstone(
         operation.session_id, grave.reason, grave.ended, grave.created, grave.user,
-        len(holdings.records) if holdings is not None else 0, grave.deleted, grave.deleted_bytes,
+        len(holdings.records) if holdings is not None else 0, grave.owned, grave.owned_bytes,
+        tuple(sorted(grave.places.values(), key=lambda place: place.location)),
     )  # fmt: skip
     return Peeked(now, None, tombstone)
 
@@ -214,6 +225,7 @@ def rotate(state: State, partition: Partition, operation: RotateSession, now: in
         return Opened(OpenStatus.INVALID, now)
     if 0 < operation.not_after < now:
         return Opened(OpenStatus.ENDED, now, None, EndReason.LIMIT)
+    partition.events.add(now, {"e": EventName.SESSION_ROTATED, "s": operation.session_id, "user": operation.user or ""})
     last = max(session.last, now)
     if operation.user is not None and (operation.user or None) != session.more.user:
         last = max(session.last + 1, now)  # no two bindings of a session share a moment

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from sessionsweep.model.ids import random_text
+from sessionsweep.model.receipts import ReceiptPlace
 from sessionsweep.model.resource import ResourceRecord
 from sessionsweep.model.states import ResourceState
 from sessionsweep.store.memory.clock import MemoryClock
@@ -122,10 +123,13 @@ class Holdings:
 class Grave:
     """An ended session's tombstone. `base` is when its resources are due, `due` the same with keep-alives.
 
-    `expires` is 0 while it owes anything; then the tombstone is a receipt, and it is forgotten at that time.
+    `owned`, `owned_bytes`: what it had; `places`: location → what became of it there. `expires` is 0 while it owes
+    anything; then the tombstone is a receipt, and it is forgotten at that time.
     """
 
-    __slots__ = ("base", "created", "deleted", "deleted_bytes", "due", "ended", "expires", "reason", "user")
+    __slots__ = (
+        "base", "created", "due", "ended", "expires", "owned", "owned_bytes", "places", "reason", "user",
+    )  # fmt: skip
 
     def __init__(self, reason: str, ended: int, created: int, user: str | None, base: int, due: int) -> None:
         self.reason = reason
@@ -134,9 +138,28 @@ class Grave:
         self.user = user
         self.base = base
         self.due = due
-        self.deleted = 0
-        self.deleted_bytes = 0
+        self.owned = 0
+        self.owned_bytes = 0
+        self.places: dict[str, ReceiptPlace] = {}
         self.expires = 0
+
+    def note(self, location: str, now: int, more: Counter[str], error: str | None = None) -> None:
+        """Adds to what became, at one location, of what the session had; `more` counts by the receipt's words."""
+        was = self.places.get(location, ReceiptPlace(location))
+        left = more["deleted"] + more["gone"] + more["promoted"] + more["forgotten"] > 0
+        self.places[location] = ReceiptPlace(
+            location,
+            was.deleted + more["deleted"],
+            was.bytes_deleted + more["bytes"],
+            was.gone + more["gone"],
+            was.promoted + more["promoted"],
+            was.forgotten + more["forgotten"],
+            now if left else was.last,
+            was.failures + more["failed"],
+            now if more["failed"] else was.failed_at,
+            max(0, was.dead_letters + more["dead"]),
+            was.error if error is None else error,
+        )
 
 
 class Batch:

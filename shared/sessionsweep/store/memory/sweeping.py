@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sessionsweep.model.events import EventName
 from sessionsweep.model.states import EndReason, ResourceState
 from sessionsweep.store.memory.ending import end, held_until, notice_run, reason_due
 from sessionsweep.store.memory.resources import owe
@@ -84,10 +85,13 @@ def overdue_intents(state: State, partition: Partition, operation: OverdueIntent
             session = state.sessions.get(session_id)
             if session is None or resource is None or resource.state is not ResourceState.INTENT:
                 continue
+            told = {"s": session_id, "x": resource_id}
             if resource.created <= since:
+                partition.events.add(now, {"e": EventName.INTENT_ASSUMED_LIVE, **told})
                 resource.state, resource.till = ResourceState.LIVE, 0
             else:
                 owe(state, partition, session_id, session.own_more(), resource_id, resource, now)
+                partition.events.add(now, {"e": EventName.INTENT_OVERDUE, **told})
     return looked
 
 

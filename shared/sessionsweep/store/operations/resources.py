@@ -46,13 +46,17 @@ class Register(Operation[Registered]):
 
 @dataclass(frozen=True, slots=True)
 class Grow(Operation[Registered]):
-    """Raises an intent's reservation to `size` (never lowers it) and renews its deadline."""
+    """Raises an intent's reservation to `size` (never lowers it) and renews its deadline.
+
+    `tell`: a refusal is told as an event; not where the caller would be content with less, and asks again.
+    """
 
     session_id: str
     resource_id: str
     size: int
     intent_timeout: int = 900_000
     max_bytes: int = 100_000_000
+    tell: bool = True
     repeatable: ClassVar[bool] = True
 
 

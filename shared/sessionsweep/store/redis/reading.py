@@ -7,7 +7,8 @@ from typing import Any
 
 from sessionsweep.model.events import read_event
 from sessionsweep.model.ids import is_resource_id, is_session_id
-from sessionsweep.model.resource import ResourceRecord
+from sessionsweep.model.receipts import ReceiptPlace
+from sessionsweep.model.resource import LOCATION, ResourceRecord
 from sessionsweep.model.session import SessionRecord, Tombstone
 from sessionsweep.store import operations as op
 from sessionsweep.store.redis.codec import decode_resource, decode_session, is_sound
@@ -62,20 +63,26 @@ def created(o: op.CreateSession, reply: list[Any]) -> op.Opened:
 def peeked(o: op.PeekSession, reply: list[Any]) -> op.Peeked:
     now, raw, fields, left = reply
     record = decode_session(o.session_id, raw) if raw else None
+    return op.Peeked(now, record, tombstone(o.session_id, fields, left) if fields else None)
+
+
+def tombstone(session_id: str, fields: list[bytes] | Mapping[bytes, bytes], left: int) -> Tombstone:
+    """A tombstone's fields; `left`: records that there still are."""
     f = pairs(fields)
-    tombstone = None
-    if f:
-        tombstone = Tombstone(
-            o.session_id,
-            f.get("reason", ""),
-            int(f.get("ended", 0)),
-            int(f.get("created", 0)),
-            f.get("user") or None,
-            owed=left,
-            deleted=int(f.get("deleted", 0)),
-            bytes_deleted=int(f.get("bytes", 0)),
-        )
-    return op.Peeked(now, record, tombstone)
+    found = (ReceiptPlace.read(name, value) for name, value in f.items() if LOCATION.match(name))
+    return Tombstone(
+        session_id,
+        f.get("reason", ""),
+        int(f.get("ended", 0)),
+        int(f.get("created", 0)),
+        f.get("user") or None,
+        owed=left,
+        owned=int(f["owned"]) if "owned" in f else None,
+        bytes_owned=int(f.get("b_owned", 0)),
+        places=tuple(sorted((place for place in found if place is not None), key=lambda place: place.location)),
+        deleted_before=int(f.get("deleted", 0)),
+        bytes_before=int(f.get("bytes", 0)),
+    )
 
 
 def pairs(flat: list[bytes] | Mapping[bytes, bytes]) -> dict[str, str]:

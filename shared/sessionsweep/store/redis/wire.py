@@ -9,7 +9,8 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from sessionsweep.model.events import DEPLOYMENT, place_after
+from sessionsweep.model.events import DEPLOYMENT, hold_lifted, hold_set, place_after
+from sessionsweep.model.holds import TABLE as HOLDS
 from sessionsweep.model.states import Outcome
 from sessionsweep.store import operations as op
 from sessionsweep.store.keys import Keys
@@ -164,7 +165,7 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
     op.Grow: Wire(
         reading.registered,
         lambda o, k: [k.session(o.session_id)],
-        lambda o: [o.resource_id, o.size, o.intent_timeout, o.max_bytes],
+        lambda o: [o.resource_id, o.size, o.intent_timeout, o.max_bytes, int(o.tell)],
         "grow",
     ),
     op.Commit: Wire(
@@ -305,10 +306,15 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
     op.TablePut: Wire(
         reading.flag,
         lambda o, k: [k.globals(o.name)],
-        lambda o: [o.row, o.value, int(o.only_new)],
+        lambda o: [o.row, o.value, int(o.only_new), pack_row(hold_set(o.row, o.value)) if o.name == HOLDS else b""],
         "table_put",
     ),
-    op.TableDrop: Wire(reading.flag, lambda o, k: [k.globals(o.name)], lambda o: [o.row], command=("HDEL",)),
+    op.TableDrop: Wire(
+        reading.flag,
+        lambda o, k: [k.globals(o.name)],
+        lambda o: [o.row, pack_row(hold_lifted(o.row)) if o.name == HOLDS else b""],
+        "table_drop",
+    ),
     op.TakeLease: Wire(
         reading.flag, lambda o, k: [k.globals(f"l:{o.name}")], lambda o: [o.token, o.duration], "take_lease"
     ),

@@ -54,7 +54,7 @@ local function finish(prefix, sid, raw, h, now, reason, grace)
   local owed = h.resources + h.streams
   if records and records > 0 then
     redis.call('HSET', prefix .. 't:' .. sid, 'reason', reason, 'ended', string.format('%.0f', now),
-      'created', string.format('%.0f', h.created), 'user', user,
+      'owned', records, 'b_owned', string.format('%.0f', h.bytes), 'created', string.format('%.0f', h.created), 'user', user,
       'base', string.format('%.0f', base), 'due', string.format('%.0f', due))
     for _, place in ipairs(places) do
       redis.call('HSET', prefix .. 'l', place, 1)
@@ -67,6 +67,7 @@ local function finish(prefix, sid, raw, h, now, reason, grace)
     count('owed', owed)
     count('b_active', -h.bytes)
     count('b_owed', h.bytes)
+    count('streams', -h.streams)
   else
     if records then redis.call('UNLINK', rkey) end
     places = {}
@@ -77,6 +78,6 @@ local function finish(prefix, sid, raw, h, now, reason, grace)
   if bit.band(h.flags, BOOK_USER) > 0 then redis.call('RPUSH', prefix .. 'o', 'user\0' .. sid .. '\0' .. user .. '\0') end
   if bit.band(h.flags, BOOK_TOTAL) > 0 then redis.call('RPUSH', prefix .. 'o', 'total\0' .. sid .. '\0\0') end
   if bit.band(h.flags, QUOTA) > 0 then redis.call('RPUSH', prefix .. 'o', 'user\0' .. sid .. '\0' .. user .. '\0*') end
-  event(prefix, 'e', 'session_ended', 's', sid, 'r', reason, 'n', owed)
+  event(prefix, 'e', 'session_ended', 's', sid, 'reason', reason, 'owed', owed)
   return owed, places
 end

@@ -59,6 +59,8 @@ end
 
 -- Makes them owed now, as `owe` does one; answers their ids. Writes once a place and once for all records, not once each.
 local function evict(prefix, sid, raw, h, victims, places, now)
+  if #victims == 0 then return {} end
+  event(prefix, 'e', 'resources_evicted', 's', sid, 'count', #victims)
   local ids, fields, touched, freed = {}, {}, {}, 0
   local owed = struct.pack('>I6', now)
   for n, victim in ipairs(victims) do
@@ -70,7 +72,6 @@ local function evict(prefix, sid, raw, h, victims, places, now)
     freed = freed + size_of(value)
     give_back_quota(prefix, sid, raw, h, rid)
   end
-  if #ids == 0 then return ids end
   for from = 1, #fields, 1000 do -- Lua's stack has room for some thousand words
     redis.call('HSET', prefix .. 'r:' .. sid, unpack(fields, from, math.min(from + 999, #fields)))
   end
@@ -78,7 +79,6 @@ local function evict(prefix, sid, raw, h, victims, places, now)
   h.resources, h.bytes = h.resources - #ids, h.bytes - freed
   count_owed(#ids, freed)
   count('evicted', #ids)
-  event(prefix, 'e', 'resources_evicted', 's', sid, 'n', #ids)
   return ids
 end
 

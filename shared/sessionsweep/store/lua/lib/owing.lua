@@ -6,7 +6,12 @@ local function give_back_quota(prefix, sid, raw, h, rid)
 end
 
 local function uncount(h, v)
-  if v.kind == 's' then h.streams = h.streams - 1 else h.resources = h.resources - 1; h.bytes = h.bytes - v.size end
+  if v.kind == 's' then
+    h.streams = h.streams - 1
+    count('streams', -1)
+  else
+    h.resources, h.bytes = h.resources - 1, h.bytes - v.size
+  end
 end
 
 local function save_counts(prefix, sid, h)
