@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import subprocess
 import sys
 
@@ -84,3 +87,26 @@ def test_the_library_loads_nothing_of_the_command_line() -> None:
         "sys.exit(any(m == u or m.startswith(u + '.') for m in sys.modules for u in unwanted))"
     )
     assert subprocess.run([sys.executable, "-c", look], timeout=30, check=False).returncode == 0
+
+
+def test_ctrl_c_is_status_130_and_says_nothing_false(cli: Deployment) -> None:
+    silent = socket.create_server(("127.0.0.1", 0))  # takes a connection, and never answers
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SESSIONSWEEP_")}
+    url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+    with (
+        silent,
+        subprocess.Popen(
+            [sys.executable, "-c", "from sessionsweep.cli.main import main; main()", "stats"],
+            env={**clean, **cli.environ, "SESSIONSWEEP_REDIS_URL": url, "SESSIONSWEEP_SOCKET_TIMEOUT": "60"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as program,
+    ):
+        silent.settimeout(60)
+        held, _ = silent.accept()
+        with held:
+            program.send_signal(signal.SIGINT)
+            out, told = program.communicate(timeout=60)
+    assert (program.returncode, out) == (130, "")
+    assert "Traceback" not in told
