@@ -11,7 +11,8 @@ from starlette.concurrency import run_in_threadpool
 
 from sessionsweep.admin import pages, problems
 from sessionsweep.admin.desk import Desk
-from sessionsweep.admin.routes import metrics, sweeps, trends, upkeep
+from sessionsweep.admin.feed import Feed
+from sessionsweep.admin.routes import events, metrics, sweeps, trends, upkeep
 from sessionsweep.admin.routes import sessions as session_routes
 from sessionsweep.admin.schemas import Problem
 from sessionsweep.errors import ConfigurationError
@@ -52,10 +53,12 @@ def create_admin(settings: Settings | None = None, sessions: Sessions | None = N
             "Give a server's URL, or create_admin(sessions=...) the app's own Sessions."
         )
     desk = Desk(here, PREFIX)
+    feed = Feed(desk)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
+        feed.close()
         await run_in_threadpool(desk.close)
         if sessions is None:
             await run_in_threadpool(here.close)
@@ -74,7 +77,8 @@ def create_admin(settings: Settings | None = None, sessions: Sessions | None = N
         },
     )
     app.state.desk = desk
-    for part in (session_routes, upkeep, sweeps, trends):
+    app.state.feed = feed
+    for part in (session_routes, events, upkeep, sweeps, trends):
         app.include_router(part.router, prefix=PREFIX)
     app.include_router(metrics.router)
     pages.install(app, desk)

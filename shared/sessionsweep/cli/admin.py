@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -25,6 +27,20 @@ def admin(
     app = create_admin()
     if not quiet:
         note(f"http://{host}:{port}/admin/sessions (X-Admin-Token); described at /admin/openapi.json")
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            """Who follows the events is told at once: the server waits for every answer to end."""
+            app.state.feed.close()
+            super().handle_exit(sig, frame)
+
     # Forwarded headers are read by ourselves, from listed proxies only.
     level = "warning" if quiet else "info"
-    uvicorn.run(app, host=host, port=port, log_level=level, proxy_headers=False, server_header=False, access_log=False)
+    config = uvicorn.Config(
+        app, host=host, port=port, log_level=level, proxy_headers=False, server_header=False, access_log=False
+    )
+    server = Server(config)
+    with suppress(KeyboardInterrupt):  # uvicorn hands a signal on once it has stopped
+        server.run()
+    if not server.started:  # the address is taken: uvicorn has said so
+        raise typer.Exit(1)

@@ -12,10 +12,12 @@ from sessionsweep.cli import (
     config,
     dead_letters,
     doctor,
+    events,
     explain,
     holds,
     nodes,
     owed,
+    receipts,
     sessions,
     stats,
     sweep,
@@ -49,6 +51,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("up")(up.up)
+sessions.app.command("replay")(events.replay)
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(users.app, name="users")
 app.add_typer(sweep.app, name="sweep")
@@ -57,8 +60,10 @@ app.add_typer(volumes.app, name="volumes")
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(holds.app, name="holds")
 app.add_typer(owed.app, name="owed")
+app.add_typer(receipts.app, name="receipts")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
+app.command("events")(events.events)
 app.command("explain")(explain.explain)
 app.command("admin")(admin.admin)

@@ -1,0 +1,201 @@
+"""Reading events: pages over all partitions in the order of time, tails that follow, and one session's timeline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sessionsweep.deployment import Core, partitions
+from sessionsweep.engine.forward import events_lost
+from sessionsweep.errors import StoreError
+from sessionsweep.model.events import CAP, DEPLOYMENT, NOW, Event, EventName, place_after
+from sessionsweep.operator.queries import SessionCase, show
+from sessionsweep.store import operations as op
+from sessionsweep.store.flow import Flow, run
+from sessionsweep.store.operations.events import MOST_EVENTS
+from sessionsweep.store.protocol import Store
+
+LOOKED_AT = 5000  # events of a partition that one page looks at for those that fit
+PAGES = 3 * CAP // LOOKED_AT * 2  # of one session's timeline: two streams, each somewhat longer than its cap
+_FEWEST = 20  # events that are read of one stream at once, however many there are
+_MOST_PLACES = 300  # of a cursor: one for each partition, and the deployment's
+_PARTITION = re.compile(r"[0-9a-f]{2}\Z")
+_MADE = f"-{2**63 - 1}"  # ends a place that was made of a time: no event has it
+
+
+@dataclass(frozen=True, slots=True)
+class Cursors:
+    """Where a reader stands in each partition's stream. As text: their places, joined by commas."""
+
+    places: Mapping[str, str]
+
+    @classmethod
+    def of(cls, partitions_: Iterable[str], since: int | None = None, *, now: bool = False) -> Cursors:
+        """At the oldest that is kept; or behind what happened before `since` (ms); or, `now`, behind everything."""
+        at = None if since is None else max(0, since - 1)
+        return cls({p: NOW if now else "" if at is None else f"{p}:{at}{_MADE}" for p in partitions_})
+
+    @classmethod
+    def decode(cls, text: str) -> Cursors:
+        """From its text.
+
+        Raises:
+            ValueError: that is no cursor.
+        """
+        places = {}
+        for one in text.split(",", _MOST_PLACES):
+            partition, _, place = one.partition(":")
+            if partition in places or not _is_partition(partition) or not place:
+                raise ValueError("that is no cursor of events")
+            place_after(partition, one)
+            places[partition] = one
+        return cls(places)
+
+    def __str__(self) -> str:
+        return ",".join(place or f"{partition}:0-0" for partition, place in sorted(self.places.items()))
+
+    def is_before(self, event: Event) -> bool:
+        """Whether they stand before an event: it is yet to be read from here. A stream without a place is."""
+        place = self.places.get(event.partition, "")
+        return not place or _order(event.id) > _order(place)
+
+    def at_most(self, other: Cursors) -> Cursors:
+        """In each stream the earlier of both places."""
+        return Cursors({p: min(place, other.places.get(p, place), key=_order) for p, place in self.places.items()})
+
+    def reach(self, other: Cursors) -> bool:
+        """Whether these stand where the others do, or behind it, in every stream."""
+        return all(_order(self.places.get(p, "")) >= _order(place) for p, place in other.places.items())
+
+    def over(self, partitions_: Iterable[str]) -> Cursors:
+        """Over all of these: what it has no place for is read from the oldest that is kept."""
+        return Cursors({partition: self.places.get(partition, "") for partition in partitions_})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events: of these names (none: any), of one session."""
+
+    names: frozenset[EventName] = frozenset()
+    session_id: str | None = None
+
+    def fits(self, event: Event) -> bool:
+        """Whether it is one of them. That events were lost, everybody wants to know."""
+        if event.name is EventName.EVENTS_LOST:
+            return True
+        return (not self.names or event.name in self.names) and self.session_id in (None, event.session_id)
+
+
+EVERYTHING = Wanted()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events in the order of their times, and the cursors behind them. `more`: there may be more right now."""
+
+    events: tuple[Event, ...]
+    cursors: Cursors
+    more: bool
+
+
+def streams(core: Core, session_id: str | None = None) -> Flow[list[str]]:
+    """The streams there are: one to a partition, and the deployment's; for one session those that may tell of it."""
+    if session_id is not None:
+        return [session_id[:2], DEPLOYMENT]
+    return [*(yield from partitions(core)), DEPLOYMENT]
+
+
+def page(store: Store, cursors: Cursors, limit: int, wanted: Wanted = EVERYTHING) -> Page:
+    """At most `limit` events behind the cursors that are wanted, in the order of their times. It looks at `LOOKED_AT`
+    events, about: a short page, even an empty one, is the last only if `more` is false.
+
+    Where events were dropped before they were read, one `events_lost` stands in their place.
+
+    Raises:
+        StoreError: it doesn't answer. ValueError: a cursor is none.
+    """
+    places, behind = dict(cursors.places), set(cursors.places)
+    found: list[tuple[str, Event]] = []
+    looked = 0
+    while behind and looked < LOOKED_AT and len(found) <= limit:
+        names = sorted(behind)
+        size = max(_FEWEST, min(MOST_EVENTS, (limit + 1 if wanted == EVERYTHING else LOOKED_AT) // len(names)))
+        looked += size * len(names)
+        answers = store.execute_many([op.Events(name, places[name], size) for name in names])
+        for name, answer in zip(names, answers, strict=True):
+            if isinstance(answer, StoreError):
+                raise answer
+            told: tuple[Event, ...] = answer.events
+            if answer.lost and not places[name].endswith(_MADE):
+                told = (events_lost(places[name], answer), *told)
+            found += [(name, event) for event in told if wanted.fits(event)]
+            if answer.last == places[name] or places[name] == NOW:
+                behind.discard(name)
+            places[name] = answer.last
+    # what a stream holds that wasn't read to its end may be older than what others hold behind this time
+    horizon = min((_ms(places[name]) for name in behind), default=None)
+    return _cut(found, limit, horizon, cursors, places, bool(behind))
+
+
+def _cut(
+    found: list[tuple[str, Event]], limit: int, horizon: int | None, begun: Cursors, places: dict[str, str], more: bool
+) -> Page:
+    """The first of what was found. Each stream is gone on with behind the last of its events that is on the page, or,
+    where none was left over, behind all that was looked at."""
+    ordered = sorted(enumerate(found), key=lambda one: (one[1][1].at, one[0]))
+    taken = [one for one in ordered if horizon is None or one[1][1].at <= horizon][:limit]
+    left = ordered[len(taken) :]
+    for name in {name for _, (name, _) in left}:
+        mine = [event for _, (of, event) in taken if of == name]
+        if mine and mine[-1].name is EventName.EVENTS_LOST:  # it has no place of its own to go on from
+            following = next(one for one in left if one[1][0] == name)
+            taken.append(following)
+            left.remove(following)
+            mine.append(following[1][1])
+        if any(of == name for _, (of, _) in left):
+            places[name] = mine[-1].id if mine else begun.places[name]
+    return Page(tuple(event for _, (_, event) in taken), Cursors(places), more or bool(left))
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """What is kept of one session's life, oldest first, and how it stands now (None: nothing else is known of it).
+    `complete`: from its beginning."""
+
+    session_id: str
+    events: tuple[Event, ...]
+    case: SessionCase | None
+    complete: bool
+
+
+def replay(core: Core, store: Store, session_id: str) -> Timeline:
+    """One session's timeline. It reads its partition's whole stream, which is capped.
+
+    Raises:
+        StoreError: it doesn't answer.
+    """
+    wanted = Wanted(session_id=session_id)
+    events, cursors = list[Event](), Cursors.of(run(streams(core, session_id), store))
+    for _ in range(PAGES):
+        read = page(store, cursors, MOST_EVENTS, wanted)
+        events += read.events
+        cursors = read.cursors
+        if not read.more:
+            break
+    case = run(show(session_id), store)
+    complete = bool(events) and events[0].name is EventName.SESSION_CREATED
+    return Timeline(session_id, tuple(events), case, complete)
+
+
+def _order(cursor: str) -> tuple[int, int]:
+    ms, _, sequence = cursor.partition(":")[2].partition("-")
+    return int(ms or 0), int(sequence or 0)
+
+
+def _ms(cursor: str) -> int:
+    return _order(cursor)[0]
+
+
+def _is_partition(text: str) -> bool:
+    return text == DEPLOYMENT or _PARTITION.match(text) is not None

@@ -1,0 +1,387 @@
+"""`GET /admin/events`: pages, filters, forged cursors; and server-sent events that resume, end, and hold nobody up."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from admin_client import READ, WRITE, Admin
+
+from sessionsweep.admin import create_admin, feed
+from sessionsweep.model.events import EventName
+from sessionsweep.operator import timeline
+from sessionsweep.store import operations as op
+from support.nodes import Node
+from support.processes import wait_until
+from support.serving import serving
+
+STREAM = {"X-Admin-Token": READ, "Accept": "text/event-stream"}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "POLL", 0.05)
+
+
+def ids(found: dict[str, Any]) -> list[str]:
+    return [one["id"] for one in found["events"]]
+
+
+class Reader:
+    """Server-sent events as a client reads them: fields of each block that has data."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self.last_id = ""
+        self._lines = answer.iter_lines()
+
+    def next(self) -> dict[str, Any]:
+        """The next event. Raises StopIteration: it ended."""
+        data = ""
+        for line in self._lines:
+            if line.startswith("id: "):
+                self.last_id = line[4:]
+            elif line.startswith("data: "):
+                data = line[6:]
+            elif not line and data:
+                found: dict[str, Any] = json.loads(data)
+                return found
+        raise StopIteration
+
+    def until_comment(self) -> None:
+        """Reads on to what keeps the connection open."""
+        next(line for line in self._lines if line.startswith(":"))
+
+    def until_id(self) -> str:
+        """Reads on to the first place of the stream: from there on it is live."""
+        for line in self._lines:
+            if line.startswith("id: "):
+                self.last_id = line[4:]
+                return self.last_id
+        raise StopIteration
+
+
+@contextmanager
+def following(admin: Admin, headers: dict[str, str] | None = None, **params: Any) -> Iterator[Reader]:
+    with admin.http.stream("GET", "/admin/events", params=params, headers={**STREAM, **(headers or {})}) as answer:
+        assert answer.status_code == 200, answer.read()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["cache-control"] == "private, no-store"
+        yield Reader(answer)
+
+
+# pages
+
+
+def test_a_page_tells_what_happened_the_oldest_first(admin: Admin) -> None:
+    session, _, _ = admin.node.session_with_file(1234)
+    admin.node.store.execute(op.Emit(EventName.HOLD_LIFTED, fields={"scope": "all"}))
+    session.end()
+    found = admin.get("/events", session=session.id)["events"]
+    assert (found[0]["name"], found[-1]["name"]) == ("session_created", "session_ended")
+    assert set(found[0]) == {"id", "at", "name", "session_id", "resource_id", "fields", "told"}
+    assert (found[0]["session_id"], found[0]["told"]) == (session.id, "began")
+    assert datetime.fromisoformat(found[0]["at"]).tzinfo is not None
+    everything = admin.get("/events")
+    assert "hold_lifted" in [one["name"] for one in everything["events"]]
+    assert [one["at"] for one in everything["events"]] == sorted(one["at"] for one in everything["events"])
+
+
+def test_pages_hold_each_event_once_and_go_on_later(admin: Admin) -> None:
+    for number in range(7):
+        admin.node.sessions.create()
+        admin.node.store.execute(op.Emit(EventName.HOLD_LIFTED, fields={"scope": str(number)}))
+    seen: list[str] = []
+    page = admin.get("/events", limit=3)
+    while page["next_cursor"]:
+        assert 0 < len(page["events"]) <= 3
+        seen += ids(page)
+        page = admin.get("/events", limit=3, cursor=page["next_cursor"])
+    seen += ids(page)
+    assert sorted(seen) == sorted(ids(admin.get("/events")))
+    assert len(seen) == len(set(seen)) == 14
+    assert ids(admin.get("/events", cursor=page["cursor"])) == []
+    session, _ = admin.node.sessions.create()
+    [new] = admin.get("/events", cursor=page["cursor"])["events"]
+    assert new["session_id"] == session.id
+
+
+def test_filters(admin: Admin) -> None:
+    one, _ = admin.node.sessions.create()
+    other, _ = admin.node.sessions.create()
+    other.end()
+    created = admin.get("/events", name="session_created")["events"]
+    assert [event["session_id"] for event in created] == [one.id, other.id]
+    both = admin.get("/events", name=["session_created", "session_ended"])["events"]
+    assert len(both) == 3
+    assert {event["session_id"] for event in admin.get("/events", session=other.id)["events"]} == {other.id}
+    assert len(admin.get("/events", since="1h")["events"]) >= 3
+    assert admin.get("/events", since="0")["events"] == []
+
+
+def test_a_filter_looks_at_a_bounded_number_and_finds_what_is_behind(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "LOOKED_AT", 40)
+    monkeypatch.setattr(timeline, "_FEWEST", 5)
+    for _ in range(100):
+        admin.node.sessions.create()
+    last, _ = admin.node.sessions.create()
+    page, pages = admin.get("/events", session=last.id), 1
+    while not page["events"]:
+        assert page["next_cursor"] is not None
+        page, pages = admin.get("/events", session=last.id, cursor=page["next_cursor"]), pages + 1
+    assert pages > 2
+    assert [one["session_id"] for one in page["events"]] == [last.id]
+
+
+def test_what_was_dropped_is_told_of(admin: Admin, redis_url: str, namespace: str) -> None:
+    import redis
+
+    admin.node.sessions.create()
+    page = admin.get("/events")
+    for _ in range(4):
+        admin.node.sessions.create()
+    with redis.Redis.from_url(redis_url) as client:
+        client.xtrim(f"{namespace}:{{00}}:ev", maxlen=2, approximate=False)
+    for limit in (1, 100):
+        found = admin.get("/events", cursor=page["cursor"], limit=limit)
+        names = [one["name"] for one in found["events"]]
+        assert names[:2] == ["events_lost", "session_created"]
+        again = admin.get("/events", cursor=found["cursor"])
+        assert "events_lost" not in [one["name"] for one in again["events"]]
+
+
+FORGED = [
+    "x", ":", "00", "00:", "00:$", "00:1", "00:1-", "00:-1-1", "00:1-1-1", "00:1-99999999999999999999", "zz:1-1",
+    "00:9999999999999999-1", "00:1-1,00:1-1", "00:1-1,", ",00:1-1", "00:*", "00:1-1\n", "g:1-1;DEL", "00:１-1",
+    "00:1-1," * 2000, "\x00", "%00", "../00:1-1", "G:1-1", "00:0x1-1",
+]  # fmt: skip
+
+
+def test_forged_cursors_are_refused(admin: Admin) -> None:
+    for cursor in FORGED:
+        answer = admin.http.get("/admin/events", params={"cursor": cursor}, headers={"X-Admin-Token": READ})
+        assert answer.status_code == 422, (cursor[:60], answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
+        if len(cursor) < 8000 and cursor.isprintable() and cursor.isascii():
+            streamed = admin.http.get("/admin/events", headers={**STREAM, "Last-Event-ID": cursor})
+            assert streamed.status_code == 422, cursor
+
+
+IMPOSSIBLE: list[dict[str, Any]] = [
+    {"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"since": "soon"}, {"since": "-1"}, {"name": "no_such_event"},
+    {"session": "*"}, {"session": "a" * 20 + "." + "b" * 43}, {"since": "1h", "cursor": "00:1-1"},
+    {"name": ["session_created"] * 51}, {"session": "../etc/passwd"}, {"since": "9" * 40},
+]  # fmt: skip
+
+
+def test_impossible_values_are_refused(admin: Admin) -> None:
+    for params in IMPOSSIBLE:
+        answer = admin.http.get("/admin/events", params=params, headers={"X-Admin-Token": READ})
+        assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json"), params
+        assert "b" * 43 not in answer.text
+
+
+def test_events_need_a_token_that_may_read(admin: Admin) -> None:
+    for headers in ({}, {"Accept": "text/event-stream"}, {"X-Admin-Token": "wrong"}):
+        assert admin.http.get("/admin/events", headers=headers).status_code == 401
+    assert admin.http.get("/admin/events", headers={"X-Admin-Token": WRITE}).status_code == 200
+    assert admin.http.post("/admin/events", headers={"X-Admin-Token": WRITE}).status_code == 405
+
+
+def test_it_is_described(admin: Admin) -> None:
+    about = admin.http.get("/admin/openapi.json").json()["paths"]["/admin/events"]["get"]
+    assert set(about["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
+    assert {one["name"] for one in about["parameters"]} == {
+        "limit", "cursor", "since", "session", "name", "last-event-id",
+    }  # fmt: skip
+
+
+# server-sent events
+
+
+def test_what_happens_comes_at_once(admin: Admin) -> None:
+    admin.node.sessions.create()
+    with following(admin) as reader:
+        reader.until_id()
+        session, _ = admin.node.sessions.create()
+        event = reader.next()
+        assert (event["name"], event["session_id"]) == ("session_created", session.id)
+        assert event["id"] in reader.last_id
+    [same] = admin.get("/events", session=session.id)["events"]
+    assert same["id"] == event["id"]
+
+
+def test_a_client_that_was_cut_off_goes_on_where_it_was(admin: Admin) -> None:
+    with following(admin) as reader:
+        reader.until_id()
+        admin.node.sessions.create()
+        reader.next()
+        place = reader.last_id
+    missed = [admin.node.sessions.create()[0].id for _ in range(5)]
+    with following(admin, {"Last-Event-ID": place}) as reader:
+        assert [reader.next()["session_id"] for _ in missed] == missed
+        live, _ = admin.node.sessions.create()
+        assert reader.next()["session_id"] == live.id
+
+
+def test_catching_up_leaves_no_gap_and_tells_nothing_twice(admin: Admin) -> None:
+    """Sessions begin while clients join, each from the beginning: all of them see all, in order."""
+    over = threading.Event()
+    made: list[str] = []
+
+    def busy() -> None:
+        while not over.is_set():
+            made.append(admin.node.sessions.create()[0].id)
+
+    worker = threading.Thread(target=busy)
+    worker.start()
+    try:
+        for _ in range(3):
+            with following(admin, since="1h") as reader:
+                seen = [reader.next()["session_id"] for _ in range(len(made) + 200)]
+            assert seen == made[: len(seen)]
+    finally:
+        over.set()
+        worker.join()
+
+
+def test_a_stream_has_the_filters_too(admin: Admin) -> None:
+    with following(admin, name="session_ended") as reader:
+        reader.until_id()
+        session, _ = admin.node.sessions.create()
+        session.end()
+        assert reader.next()["name"] == "session_ended"
+
+
+def test_a_quiet_stream_is_kept_alive_and_moves_on(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "SILENCE", 0.05)
+    with following(admin, name="session_ended") as reader:
+        begun = reader.until_id()
+        admin.node.sessions.create()
+        while reader.until_id() == begun:  # what doesn't fit moves the place all the same
+            pass
+        reader.until_comment()
+        admin.node.sessions.create()[0].end()
+        assert reader.next()["name"] == "session_ended"
+
+
+def test_all_followers_share_one_poller_and_leave_it_alone(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed_of = _feed(admin)
+    pages: list[str] = []
+    real = timeline.page
+
+    def counted(*args: Any) -> Any:
+        pages.append(threading.current_thread().name)
+        return real(*args)
+
+    monkeypatch.setattr(feed.timeline, "page", counted)
+    with following(admin) as one, following(admin) as two, following(admin) as three:
+        for reader in (one, two, three):
+            reader.until_id()
+        assert feed_of.count == 3
+        session, _ = admin.node.sessions.create()
+        assert {reader.next()["session_id"] for reader in (one, two, three)} == {session.id}
+    assert [name for name in pages if name != "sessionsweep-feed"] == [pages[0]], (
+        "the first alone looked where it begins"
+    )
+    wait_until(lambda: feed_of.count == 0, what="nobody follows")
+    wait_until(lambda: not _pollers(), what="nobody polls")
+
+
+def test_the_number_of_followers_is_bounded(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "FOLLOWERS", 1)
+    with following(admin) as reader:
+        reader.until_id()
+        refused = admin.http.get("/admin/events", headers=STREAM)
+        assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
+        assert refused.headers["retry-after"]
+        assert admin.get("/events")["events"] == []
+    wait_until(lambda: _feed(admin).count == 0, what="it left")
+    with following(admin) as reader:
+        reader.until_id()
+
+
+def test_a_stalled_client_holds_nobody_up_and_is_let_go(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "STALLED", 0.5)
+    stalled = _stalled(admin)
+    wait_until(lambda: _feed(admin).count == 1, what="it follows")
+    text = "x" * 200
+    with following(admin) as reader:
+        reader.until_id()
+        deadline = time.monotonic() + 60
+        number = 0
+        while _feed(admin).count > 1:  # until what the kernel keeps for the stalled one is full
+            assert time.monotonic() < deadline, "it was never let go"
+            admin.node.store.execute_many(
+                [op.Emit(EventName.HOLD_SET, fields={"scope": str(number), "text": text}) for _ in range(200)]
+            )
+            number += 200
+            for _ in range(200):
+                assert reader.next()["name"] == "hold_set"
+    stalled.close()
+
+
+def test_it_ends_when_the_token_does(make_node: Callable[..., Node]) -> None:
+    until = datetime.now(UTC) + timedelta(seconds=1.5)
+    node = make_node("a", admin_token=f"{WRITE}\nread {READ} {until.isoformat()}", sweeper="in-process")
+    with serving(create_admin(sessions=node.sessions)) as url, httpx.Client(base_url=url, timeout=30) as http:
+        admin = Admin(node, http)
+        with following(admin) as reader, pytest.raises(StopIteration):
+            reader.next()
+        assert datetime.now(UTC) >= until
+        assert http.get("/admin/events", headers=STREAM).status_code == 401
+
+
+def test_it_ends_when_the_feed_does(admin: Admin) -> None:
+    with following(admin) as reader:
+        reader.until_id()
+        _feed(admin).close()
+        with pytest.raises(StopIteration):
+            reader.next()
+    assert admin.http.get("/admin/events", headers=STREAM).status_code == 503
+
+
+def _feed(admin: Admin) -> feed.Feed:
+    [found] = [one for one in _feeds if one._here.sessions is admin.node.sessions]
+    return found
+
+
+_feeds: list[feed.Feed] = []
+
+
+@pytest.fixture(autouse=True)
+def _known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    real = feed.Feed.__init__
+
+    def made(self: feed.Feed, here: Any) -> None:
+        real(self, here)
+        _feeds.append(self)
+
+    monkeypatch.setattr(feed.Feed, "__init__", made)
+    yield
+    _feeds.clear()
+
+
+def _pollers() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name == "sessionsweep-feed"]
+
+
+def _stalled(admin: Admin) -> socket.socket:
+    """A client that asks for the stream and never reads."""
+    where = urlsplit(str(admin.http.base_url))
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    client.connect((where.hostname, where.port))
+    lines = [f"{name}: {value}" for name, value in {**STREAM, "Host": where.netloc}.items()]
+    client.sendall("\r\n".join(["GET /admin/events HTTP/1.1", *lines, "", ""]).encode())
+    return client
