@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from admin_client import OVER, READ, WRITE, Admin
 from metrics_page import page, scrape
 
 from sessionsweep.admin import metrics
+from sessionsweep.engine import orphans
 from sessionsweep.model.holds import Hold, volume_scope
 from sessionsweep.operator import places
 from sessionsweep.store import operations as op
@@ -130,6 +132,35 @@ def test_the_last_run_of_each_task(admin: Admin) -> None:
     assert seen.get("pass_duration_seconds", task="sweep_orphans", volume="a") == 1.5
     kinds = ("candidates", "missing", "destroyed")
     assert [seen.get("orphans", kind=kind, volume="a") for kind in kinds] == [4, 2, 0]
+
+
+def test_what_lies_on_a_volume_as_the_last_whole_walk_found_it(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not page(admin).has("volume_files")
+    admin.node.session_with_file(100)
+    for _ in range(3):
+        admin.node.session_with_file(50)
+    assert not admin.node.orphans.run_once().more
+    admin.node.session_with_file(1000)  # after the walk
+    seen = page(admin)
+    assert (seen.get("volume_files", volume="a"), seen.get("volume_file_bytes", volume="a")) == (4, 250)
+    assert seen.get("volume_walk_age_seconds", volume="a") >= 0
+    # half a walk says nothing new, not even in another run of the server
+    monkeypatch.setattr(orphans, "PAGE", 2)
+    stopped = threading.Event()
+    stopped.set()
+    assert admin.node.orphans.run_once(stop=stopped).more
+    assert page(admin).get("volume_files", volume="a") == 4
+    rows = admin.node.store.execute(op.Table("scans"))
+    ((volume_id, row),) = rows.items()
+    other = json.dumps({**json.loads(row), "run_id": "another"})
+    admin.node.store.execute(op.TablePut("scans", volume_id, other))
+    assert admin.node.orphans.run_once(stop=stopped).more
+    assert page(admin).get("volume_file_bytes", volume="a") == 250
+    monkeypatch.undo()
+    assert not admin.node.orphans.run_once().more
+    assert page(admin).get("volume_file_bytes", volume="a") == 1250
+    admin.node.store.execute(op.TablePut("scans", volume_id, "garbage"))
+    assert not page(admin).has("volume_files")
 
 
 def test_names_and_texts_are_as_prometheus_wants_them(admin: Admin) -> None:

@@ -24,11 +24,13 @@ from sessionsweep.admin.desk import Desk
 from sessionsweep.admin.problems import UnavailableError
 from sessionsweep.errors import SessionSweepError, StoreError
 from sessionsweep.model import books
+from sessionsweep.model.resource import KINDS
 from sessionsweep.model.states import EndReason
-from sessionsweep.operator import verdict, vitals
+from sessionsweep.operator import verdict, vitals, walks
 from sessionsweep.operator.findings import Level
 from sessionsweep.operator.places import Place
 from sessionsweep.operator.vitals import STATES, Pass, Vitals
+from sessionsweep.operator.walks import Walk
 from sessionsweep.settings import Settings
 
 R = TypeVar("R")
@@ -66,21 +68,26 @@ class Deployment(Collector):
         begun = time.perf_counter()
         yield InfoMetricFamily("sessionsweep_build", "This release.", {"version": version("sessionsweep")})
         yield from _limits(self._desk.settings)
-        seen = self._look()
+        seen, walked = self._look()
         yield _gauge("store_up", "Whether the store answered this scrape.", seen is not None)
         if seen is not None:
             yield from _of(seen)
+            yield from _walked(walked, _names(seen))
             yield from _findings(seen, self._desk.settings)
             yield from self._queues(seen)
         took = time.perf_counter() - begun
         yield _gauge("scrape_duration_seconds", "How long reading the store and the broker took.", took)
 
-    def _look(self) -> Vitals | None:
+    def _look(self) -> tuple[Vitals | None, Mapping[str, Walk]]:
+        def read() -> tuple[Vitals, Mapping[str, Walk]]:
+            seen = vitals.look(self._desk.core, self._desk.store)
+            return seen, walks.last(self._desk.store, seen.now)
+
         try:
-            return self._within(STORE_PATIENCE, lambda: vitals.look(self._desk.core, self._desk.store))
+            return self._within(STORE_PATIENCE, read)
         except (StoreError, TimeoutError) as error:
             log.warning("metrics without the store: %s", error or "it hangs")
-            return None
+            return None, {}
 
     def _queues(self, seen: Vitals) -> Iterator[Metric]:
         ids = sorted(place.volume_id for place in seen.places or () if place.volume_id)
@@ -156,6 +163,9 @@ def _resources(n: Mapping[str, int]) -> Iterator[Metric]:
     rows = [((state,), n.get(name, 0)) for state, name in states.items()]
     yield _gauges("resources", "Resources by state: a session's, owed to be deleted, dead letters.", ("state",), rows)
     yield _counter("resources_registered", "Resources that sessions came to own.", n.get(books.REGISTERED, 0))
+    rows = [((kind,), n.get(f"{books.REGISTERED}:{letter}", 0)) for kind, letter in KINDS.items()]
+    yield _counters("resources_registered_by_kind", "The same by kind.", ("kind",), rows)
+    yield _gauge("streams_open", "Streams that live sessions have open.", max(0, n.get("streams", 0)))
     outcomes = (books.DELETED, books.GONE, books.PROMOTED, books.FORGOTTEN)
     rows = [((outcome,), n.get(outcome, 0)) for outcome in outcomes]
     yield _counters("resources_closed", "Resources that are no session's any more, by outcome.", ("outcome",), rows)
@@ -204,6 +214,15 @@ def _volumes(places: Sequence[Place]) -> Iterator[Metric]:
     yield _gauge("stream_owing_sessions", "Ended sessions whose streams are still to be closed.", owing)
     late = max((place.debt.late_seconds for place in rest), default=0.0)
     yield _gauge("stream_due_seconds", "For how long the first of those has been due.", late)
+
+
+def _walked(walked: Mapping[str, Walk], names: Mapping[str, str]) -> Iterator[Metric]:
+    told = [((names[id_], id_), walk) for id_, walk in sorted(walked.items()) if id_ in names]
+    what = "Files on it, as the last whole orphan walk found them."
+    yield _gauges("volume_files", what, VOLUME, ((at, walk.files) for at, walk in told))
+    yield _gauges("volume_file_bytes", "Bytes of those files.", VOLUME, ((at, walk.bytes) for at, walk in told))
+    what = "Since that walk ended."
+    yield _gauges("volume_walk_age_seconds", what, VOLUME, ((at, walk.seconds_ago) for at, walk in told))
 
 
 def _passes(passes: Sequence[Pass], names: Mapping[str, str]) -> Iterator[Metric]:
