@@ -91,6 +91,7 @@ def test_scripts_that_write_nothing_run_where_nothing_may_be_written(
         op.BookPage("ana"), op.DeadLetters(partition), op.Facts(), op.ListWheel(partition), op.LiveResources(live.id),
         op.Owned(live.id, (rid, lost)), op.PeekSession(live.id), op.PeekSession(dead.id), op.Queues(partition),
         op.ScanSessions(partition), op.Events(partition),
+        op.Receipts(partition),
     ]  # fmt: skip
     quiet = {name for name in scripts.names() if "Writes nothing" in body_and_header(name)[1]["purpose"]}
     assert {WIRE[type(read)].script for read in reads} >= quiet, "add the new one here"

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
-from driving import P, RedisSubject, Subject
+from collections.abc import Iterator
+from dataclasses import replace
 
+import pytest
+from driving import DISK, MAC, NEW_MAC, OTHER_DISK, PROCESS, P, RedisSubject, Subject, create_op
+
+from sessionsweep.errors import StoreError
 from sessionsweep.model.events import CAP, CATALOGUE, DEPLOYMENT, NOW, Event, EventName
+from sessionsweep.model.holds import Hold
+from sessionsweep.model.ids import new_resource_id
+from sessionsweep.model.states import Outcome
 from sessionsweep.store import operations as op
 
 
@@ -118,3 +125,167 @@ def test_rows_that_nobody_understands_are_passed_over(redis_url: str, namespace:
         assert first.last != f"{DEPLOYMENT}:0-0"
     finally:
         store.close()
+
+
+def story(store: Subject, partition: str = P, after: str = "") -> list[tuple[object, ...]]:
+    """What happened: (name, session or resource, fields' values)."""
+    return [(e.name, e.resource_id or e.session_id, *e.fields.values()) for e in told(store, partition, after)]
+
+
+def test_a_session_is_told_from_its_beginning_to_its_last_file(store: Subject) -> None:
+    sid = store.create(user="ana")
+    kept, dropped = store.file(sid, size=40), store.register(sid, location=OTHER_DISK)
+    store.do(op.RotateSession(sid, (MAC,), NEW_MAC, user="bob"))
+    store.do(op.Release(sid, dropped))
+    store.settle(sid, dropped, "gone", OTHER_DISK)
+    taken = store.file(sid)
+    store.settle(sid, taken, "promoted", own=True)
+    store.end(sid)
+    store.settle(sid, kept, "failed", error="EIO: x", tries=2)
+    store.settle(sid, kept, "failed", error="EIO: y", tries=2)
+    store.do(op.RetryDead(sid, kept))
+    store.settle(sid, kept, "deleted")
+    store.settle(sid, kept, "deleted")  # told again, nothing happens again
+    assert story(store) == [
+        ("session_created", sid),
+        ("resource_registered", kept, "file", DISK),
+        ("resource_committed", kept, 40),
+        ("resource_registered", dropped, "file", OTHER_DISK),
+        ("session_rotated", sid, "bob"),
+        ("resource_released", dropped),
+        ("resources_reclaimed", sid, OTHER_DISK, 0, 1, 0, 0, 0),
+        ("resource_registered", taken, "file", DISK),
+        ("resource_committed", taken, 100),
+        ("resource_promoted", taken),
+        ("session_ended", sid, "logout", 1),
+        ("resource_failed", kept, DISK, "EIO: x", 1, 1),
+        ("resource_dead_lettered", kept, DISK, "EIO: y"),
+        ("resource_failed", kept, DISK, "EIO: y", 2, 1),
+        ("resources_reclaimed", sid, DISK, 1, 0, 0, 0, 40),
+        ("session_reclaimed", sid),
+    ]
+
+
+def test_a_batch_is_told_in_one_event(store: Subject) -> None:
+    sid = store.create()
+    ids = [store.file(sid, size=10) for _ in range(6)]
+    store.end(sid)
+    now = store.do(op.Events(P, NOW)).last
+    failed = [op.Attempt(rid, Outcome.FAILED, 1, f"EIO {n}") for n, rid in enumerate(ids[:2])]
+    store.do(op.Settle(sid, DISK, (*failed, *(op.Attempt(rid, Outcome.DELETED) for rid in ids[2:]))))
+    assert story(store, after=now) == [
+        ("resource_failed", ids[0], DISK, "EIO 0", 1, 2),
+        ("resources_reclaimed", sid, DISK, 4, 0, 0, 0, 40),
+    ]
+
+
+def test_a_limit_is_told_once_a_second_for_each_session(store: Subject) -> None:
+    one, other = store.create(), store.create()
+    now = store.do(op.Events(P, NOW)).last
+
+    def refuse(sid: str) -> None:
+        assert store.do(op.Register(sid, new_resource_id(), "f", DISK, 10, max_bytes=9)).status == "limit:bytes"
+
+    for _ in range(3):
+        refuse(one)
+    refuse(other)
+    store.do(op.Register(one, new_resource_id(), "s", PROCESS, 0, max_streams=0, live=True))
+    store.advance(1000)
+    refuse(one)
+    assert story(store, after=now) == [
+        ("limit_reached", one, "MAX_BYTES_PER_SESSION", 9, ""),
+        ("limit_reached", other, "MAX_BYTES_PER_SESSION", 9, ""),
+        ("limit_reached", one, "MAX_STREAMS_PER_SESSION", 0, ""),
+        ("limit_reached", one, "MAX_BYTES_PER_SESSION", 9, ""),
+    ]
+
+
+def test_growing_tells_a_limit_only_where_the_caller_takes_no_less(store: Subject) -> None:
+    sid = store.create()
+    rid = store.register(sid, size=10)
+    now = store.do(op.Events(P, NOW)).last
+    store.do(op.Grow(sid, rid, 100, max_bytes=50, tell=False))
+    assert story(store, after=now) == []
+    store.do(op.Grow(sid, rid, 60, max_bytes=50))
+    assert story(store, after=now) == [("limit_reached", sid, "MAX_BYTES_PER_SESSION", 50, "")]
+
+
+def test_another_address_is_told_whether_or_not_it_is_let_in(store: Subject) -> None:
+    sid = store.create(family=4, fingerprint=b"aaa")
+    now = store.do(op.Events(P, NOW)).last
+    store.open(sid, family=4, fingerprint=b"aaa")
+    assert story(store, after=now) == []
+    for fingerprint in (b"bbb", b"ccc", b"aaa"):  # as fast as a thief can: told once
+        assert store.open(sid, family=4, fingerprint=fingerprint).status is op.OpenStatus.MISMATCH
+    store.advance(1000)
+    assert store.open(sid, family=4, fingerprint=b"ddd", enforce=True).status is op.OpenStatus.REFUSED
+    assert story(store, after=now) == [("session_address_changed", sid, 0), ("session_address_changed", sid, 1)]
+
+
+def test_holds_are_told_when_they_change(store: Subject) -> None:
+    hold = Hold("all", "rolled-back", "an old snapshot", 5, "n")
+    store.do(op.TablePut("holds", "all", hold.encode(), only_new=True))
+    store.do(op.TablePut("holds", "all", replace(hold, since=9).encode(), only_new=True))  # it stands, as it was
+    store.do(op.TablePut("holds", "idle", replace(hold, reason="restarted").encode()))
+    store.do(op.TablePut("holds", "idle", replace(hold, reason="clock-jumped").encode()))
+    store.do(op.TablePut("holds", "x", "{damaged"))
+    store.do(op.TablePut("vols", "all", hold.encode()))
+    store.do(op.TableDrop("holds", "all"))
+    store.do(op.TableDrop("holds", "all"))
+    told_of = [(e.name, *e.fields.values()) for e in told(store, DEPLOYMENT)]
+    assert told_of[:3] == [
+        ("hold_set", "all", "rolled-back", "an old snapshot"),
+        ("hold_set", "idle", "restarted", "an old snapshot"),
+        ("hold_set", "idle", "clock-jumped", "an old snapshot"),
+    ]
+    assert told_of[3][:3] == ("hold_set", "x", "unreadable")
+    assert told_of[4:] == [("hold_lifted", "all")]
+
+
+@pytest.fixture
+def broken(redis_url: str, namespace: str) -> Iterator[RedisSubject]:
+    """A store whose partition's stream is of another type; a session with a file and an intent is there already."""
+    store = RedisSubject(redis_url, namespace)
+    yield store
+    store.close()
+
+
+def snapshot(store: RedisSubject) -> dict[bytes, bytes | None]:
+    keys = store.client.scan_iter(f"{store.keys.namespace}:*")
+    return {key: store.client.dump(key) for key in keys if b"once" not in key}  # type: ignore[misc]
+
+
+def test_a_stream_that_cannot_be_written_leaves_nothing_half_done(broken: RedisSubject) -> None:
+    store = broken
+    sid = store.create(family=4, fingerprint=b"aaa")
+    rid, intent, due = store.file(sid), store.register(sid), store.register(sid)
+    dead, ended = store.file(over := store.create()), over
+    store.end(ended)
+    store.settle(ended, dead, "failed", tries=1, error="EIO")
+    owing = store.create()
+    last = store.file(owing)
+    store.end(owing)
+    store.client.delete(store.keys.events(P))
+    store.client.set(store.keys.events(P), "x")
+    before = snapshot(store)
+    steps: list[op.Operation[object]] = [
+        create_op(),
+        op.RotateSession(sid, (MAC,), NEW_MAC, user="ana"),
+        op.Register(sid, new_resource_id(), "f", "v.disk222222222222", 1),
+        op.Register(sid, new_resource_id(), "f", DISK, 1, max_resources=3),  # it evicts
+        op.Grow(sid, due, 200, max_bytes=350),  # it evicts
+        op.Commit(sid, intent, 10),
+        op.Release(sid, rid),
+        op.EndSession(sid, "logout"),
+        op.Readopt(sid, new_resource_id(), DISK, 1),
+        op.Settle(owing, DISK, (op.Attempt(last, Outcome.DELETED),)),
+        op.Settle(owing, DISK, (op.Attempt(last, Outcome.FAILED, 1, "EIO"),), tries=1),
+        op.DropDead(ended, dead),
+    ]
+    for step in steps:
+        with pytest.raises(StoreError):
+            store.do(step)
+        assert snapshot(store) == before, step
+    # what is only remarked doesn't stop anything
+    assert store.do(op.Register(sid, new_resource_id(), "f", DISK, 1, max_bytes=0)).status == "limit:bytes"
+    assert store.open(sid, family=4, fingerprint=b"bbb").status is op.OpenStatus.MISMATCH

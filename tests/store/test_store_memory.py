@@ -87,6 +87,7 @@ ON_A_SESSION: list[op.Operation[Any]] = [
     op.TryNow(SID, RID),
 ]  # fmt: skip
 ON_A_PARTITION: list[op.Operation[Any]] = [
+    op.Receipts(P),
     create_op(SID), op.Lease(P, DISK, "lease-1", 1), op.LeaseHeld(P, DISK, "lease-1"), op.Queues(P), op.DeadLetters(P),
     op.QueuePage(P, DISK),
     op.SweepStep(P, 10_000, 0, 0), op.OverdueIntents(P), op.OutboxRead(P), op.OutboxDone(P, ()), op.HoldIdle(P, 1),

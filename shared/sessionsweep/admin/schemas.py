@@ -54,6 +54,24 @@ class SessionOut(BaseModel):
     resources: list[ResourceOut] = []
 
 
+class ReceiptPlaceOut(BaseModel):
+    """What became at one location of what a session had, since it ended."""
+
+    location: str
+    volume: str | None = None
+    deleted: int
+    bytes_deleted: int
+    gone: int = Field(description="Found gone already.")
+    promoted: int
+    forgotten: int
+    last: datetime | None = Field(description="When something left here last.")
+    failures: int
+    failed_at: datetime | None = None
+    dead_letters: int = Field(description="How many wait for an operator.")
+    error: str = Field(description="The last failure's.")
+    meaning: str | None = None
+
+
 class EndedSessionOut(BaseModel):
     """The receipt of an ended session: what it still owes, and what was deleted."""
 
@@ -63,10 +81,36 @@ class EndedSessionOut(BaseModel):
     reason: str | None = None
     created_at: datetime | None = None
     ended_at: datetime | None = None
+    owned: int | None = Field(None, description="Resources it had, or still owed, when it ended. Null: unknown.")
+    bytes_owned: int = Field(0, description="Bytes of those that it had.")
     owed: int = 0
     deleted: int = 0
     bytes_deleted: int = 0
+    locations: list[ReceiptPlaceOut] = []
     resources: list[ResourceOut] = []
+
+
+class ReceiptOut(BaseModel):
+    """What an ended session had, and what became of it where. It still owes `owed` resources."""
+
+    session_id: str
+    user_id: str | None = None
+    reason: str
+    created_at: datetime
+    ended_at: datetime
+    owned: int | None = Field(description="Resources it had, or still owed, when it ended. Null: unknown.")
+    bytes_owned: int = Field(description="Bytes of those that it had.")
+    owed: int
+    deleted: int
+    bytes_deleted: int
+    locations: list[ReceiptPlaceOut]
+
+
+class ReceiptsOut(BaseModel):
+    """A page of receipts. One that is short isn't the last unless `next_cursor` is null."""
+
+    receipts: list[ReceiptOut]
+    next_cursor: str | None = None
 
 
 class TotalsOut(BaseModel):

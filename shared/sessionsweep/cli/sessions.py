@@ -12,6 +12,7 @@ from sessionsweep.cli.options import Json, Yes, confirm, session_id
 from sessionsweep.cli.output import brief, count, note, print_json, print_listing, print_pairs, print_table, say
 from sessionsweep.cli.watching import Watch, Watchable, watched
 from sessionsweep.errors import SessionSweepError
+from sessionsweep.model.receipts import ReceiptPlace
 from sessionsweep.model.resource import ResourceRecord
 from sessionsweep.model.states import EndReason
 from sessionsweep.operator import causes, fields, naming
@@ -90,11 +91,24 @@ def show_(the_id: Id, as_json: Json = False) -> None:
         print_json(fields.of_case(case, names))
         return
     print_pairs(_pairs(case))
+    if case.tombstone is not None and case.tombstone.places:
+        say("")
+        heads = ("WHERE", ">DELETED", ">SIZE", ">GONE", ">PROMOTED", ">FORGOTTEN", ">FAILURES", ">DEAD", "LAST (UTC)")
+        print_listing(heads, [_became(place, names) for place in case.tombstone.places], "")
     if case.resources:
         say("")
         print_listing(
             ("ID", "STATE", "KIND", ">SIZE", ">TRIES"), [_resource(r, case, names) for r in case.resources], ""
         )
+
+
+def _became(p: ReceiptPlace, names: Names) -> tuple[tuple[object, ...], list[str]]:
+    """What became of what it had at one location; below it why something couldn't be deleted."""
+    last = f"{moment(p.last):%Y-%m-%d %H:%M:%S}" if p.last else "-"
+    size = format_size(p.bytes_deleted)
+    numbers = (p.gone, p.promoted, p.forgotten, p.failures, p.dead_letters)
+    below = [f"failed {moment(p.failed_at):%Y-%m-%d %H:%M:%S} UTC: {causes.explained(p.error)}"] if p.error else []
+    return (names.label(p.location), p.deleted, size, *numbers, last), below
 
 
 def _resource(r: ResourceRecord, case: SessionCase, names: Names) -> tuple[tuple[object, ...], list[str]]:
@@ -129,6 +143,7 @@ def _pairs(case: SessionCase) -> list[tuple[str, object]]:
             ("user", t.user or "-"),
             ("ended", f"{moment(t.ended):%Y-%m-%d %H:%M:%S} UTC ({t.reason})"),
             ("lasted", brief((t.ended - t.created) / 1000)),
+            ("had", "-" if t.owned is None else f"{count(t.owned, 'resource')}, {format_size(t.bytes_owned)}"),
             ("still owed", count(t.owed, "resource")),
             ("deleted", f"{count(t.deleted, 'resource')}, {format_size(t.bytes_deleted)}"),
         ]

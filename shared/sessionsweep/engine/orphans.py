@@ -12,6 +12,7 @@ import logging
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
@@ -23,6 +24,7 @@ from sessionsweep.engine.server import eviction_problem
 from sessionsweep.engine.sightings import Sightings
 from sessionsweep.engine.trust import Permit, Trust
 from sessionsweep.errors import HeldError, StoreError, VolumeError
+from sessionsweep.model.events import EventName
 from sessionsweep.model.holds import Hold, orphans_scope
 from sessionsweep.model.ids import partition_of
 from sessionsweep.model.resource import volume_location
@@ -38,6 +40,7 @@ log = logging.getLogger(__name__)
 
 PAGE = 2000  # files between two pipelined look-ups
 CAP_FLOOR, CAP_SHARE = 1000, 10  # more candidates than max(1,000, a tenth of the files): something else is wrong
+TOLD = 100  # sessions whose orphans are told each in an event of its own; of a page's others one tells
 LEASE = 60_000  # ms; renewed with every page
 
 
@@ -210,27 +213,46 @@ class Orphans:
                 continue
             if self._core.settings.mode == "observe":
                 result.would_destroy += len(again)
+                self._tell(permit.volume, again, [])
                 continue
             if self._trust.still(permit):
                 self._destroy(permit, partition, again, result)
 
     def _destroy(self, permit: Permit, partition: str, files: Sequence[Sighting], result: OrphanResult) -> None:
-        freed = destroyed = 0
+        freed = 0
+        candidates: list[Sighting] = []
+        destroyed: list[Sighting] = []
         # asked again right before: what was restored or registered since is spared
         questions = [op.Owned(f.session_id, (f.resource_id,)) for f in files]
         for found, answer in zip(files, self._store.execute_many(questions), strict=True):
             if isinstance(answer, StoreError) or answer.session == "live" or any(answer.present):
                 continue
+            candidates.append(found)
             removal = permit.volume.destroy_orphan(found)
             if removal.outcome is Outcome.DELETED:
-                destroyed += 1
+                destroyed.append(found)
                 freed += found.size
                 log.warning("orphan of session %s destroyed: %s", found.session_id, found.resource_id)
         Sightings(self._core, self._store, permit).forget(partition, [_name(found) for found in files])
-        result.destroyed += destroyed
+        self._tell(permit.volume, candidates, destroyed)
+        result.destroyed += len(destroyed)
         result.bytes += freed
         if destroyed:
-            self._store.execute(op.Count(partition, {"orphans": destroyed, "b_orphans": freed}))
+            self._store.execute(op.Count(partition, {"orphans": len(destroyed), "b_orphans": freed}))
+
+    def _tell(self, volume: Volume, files: Sequence[Sighting], destroyed: Sequence[Sighting]) -> None:
+        found, gone = Counter(file.session_id for file in files), Counter(file.session_id for file in destroyed)
+        rest = list(found)[TOLD:]  # a disk full of them must not push everything else out of the stream
+        told_of = [(sid, n, gone[sid]) for sid, n in list(found.items())[:TOLD]]
+        if rest:
+            told_of.append(("", sum(found[sid] for sid in rest), sum(gone[sid] for sid in rest)))
+        events = [
+            op.Emit(EventName.ORPHAN_FOUND, sid, {"volume": volume.id, "found": n, "destroyed": dead})
+            for sid, n, dead in told_of
+        ]
+        for told in self._store.execute_many(events):
+            if isinstance(told, StoreError):
+                log.warning("orphans of volume %s were found, and no event tells of it: %s", volume.name, told)
 
     def _whole_walk(self, volume: Volume, scan: Scan) -> None:
         allowed = scan.allowed

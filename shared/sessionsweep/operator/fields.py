@@ -10,7 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 from sessionsweep.model.holds import Hold
+from sessionsweep.model.receipts import ReceiptPlace
 from sessionsweep.model.resource import ResourceRecord
+from sessionsweep.model.session import Tombstone
 from sessionsweep.model.states import ResourceState
 from sessionsweep.operator import causes, naming
 from sessionsweep.operator.advice import advice
@@ -48,17 +50,47 @@ def of_case(case: SessionCase, names: Names) -> dict[str, Any]:
     if case.record is not None:
         shown.update(of_session(SessionView(case.record, case.now)))
     elif case.tombstone is not None:
-        t = case.tombstone
-        shown.update(
-            user_id=t.user,
-            reason=t.reason,
-            created_at=moment(t.created),
-            ended_at=moment(t.ended),
-            owed=t.owed,
-            deleted=t.deleted,
-            bytes_deleted=t.bytes_deleted,
-        )
+        shown.update(_ending(case.tombstone, names))
     return {**shown, "resources": [of_resource(r, case, names) for r in case.resources]}
+
+
+def of_receipt(t: Tombstone, names: Names) -> dict[str, Any]:
+    """An ended session's receipt, or its tombstone while it owes something."""
+    return {"session_id": t.session_id, **_ending(t, names)}
+
+
+def _ending(t: Tombstone, names: Names) -> dict[str, Any]:
+    return {
+        "user_id": t.user,
+        "reason": t.reason,
+        "created_at": moment(t.created),
+        "ended_at": moment(t.ended),
+        "owned": t.owned,
+        "bytes_owned": t.bytes_owned,
+        "owed": t.owed,
+        "deleted": t.deleted,
+        "bytes_deleted": t.bytes_deleted,
+        "locations": [of_receipt_place(place, names) for place in t.places],
+    }
+
+
+def of_receipt_place(place: ReceiptPlace, names: Names) -> dict[str, Any]:
+    """What became at one location of what a session had, since it ended."""
+    return {
+        "location": place.location,
+        "volume": names.names.get(place.location) or None,
+        "deleted": place.deleted,
+        "bytes_deleted": place.bytes_deleted,
+        "gone": place.gone,
+        "promoted": place.promoted,
+        "forgotten": place.forgotten,
+        "last": moment(place.last) if place.last else None,
+        "failures": place.failures,
+        "failed_at": moment(place.failed_at) if place.failed_at else None,
+        "dead_letters": place.dead_letters,
+        "error": place.error,
+        "meaning": causes.meaning(place.error) if place.error else None,
+    }
 
 
 def of_resource(record: ResourceRecord, case: SessionCase, names: Names) -> dict[str, Any]:

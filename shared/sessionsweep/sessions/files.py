@@ -67,7 +67,11 @@ def register(
         raise ValueError(f"purpose {purpose[:80]!r} must be printable and at most {MAX_PURPOSE} characters")
     s = core.settings
     quota = _has_quota(core, session)
-    not_after = (yield from _reserve_quota(core, session, resource_id, size)) if quota else 0
+    try:
+        not_after = (yield from _reserve_quota(core, session, resource_id, size)) if quota else 0
+    except LimitReachedError as refusal:
+        yield from places.tell(refusal, session.user, session.session_id)
+        raise
     registered = yield from _making_room(
         op.Register(
             session.session_id,
@@ -96,22 +100,25 @@ def register(
 def grow(core: Core, session: SessionRecord, resource_id: str, limit: int, needed: int) -> Flow[int]:
     """Raises an intent's reservation to at least `needed` bytes and renews its deadline: the new limit."""
     size = grown(limit, needed, session.bytes_used, core.settings.max_bytes_per_session) if needed > limit else limit
-    for wanted in dict.fromkeys((size, max(needed, limit))):
+    least = max(needed, limit)
+    for wanted in dict.fromkeys((size, least)):
         try:
-            yield from _grow(core, session, resource_id, wanted)
-        except LimitReachedError:
-            if wanted == max(needed, limit):
+            yield from _grow(core, session, resource_id, wanted, tell=wanted == least)
+        except LimitReachedError as refusal:
+            if wanted == least:
+                if refusal.limit.endswith("_PER_USER"):
+                    yield from places.tell(refusal, session.user, session.session_id)
                 raise
         else:
             return wanted
     raise AssertionError("unreachable")
 
 
-def _grow(core: Core, session: SessionRecord, resource_id: str, size: int) -> Flow[None]:
+def _grow(core: Core, session: SessionRecord, resource_id: str, size: int, *, tell: bool) -> Flow[None]:
     if _has_quota(core, session):
         yield from _reserve_quota(core, session, resource_id, size, present=True)
     reply = yield from _making_room(
-        op.Grow(session.session_id, resource_id, size, core.intent_timeout, core.settings.max_bytes_per_session)
+        op.Grow(session.session_id, resource_id, size, core.intent_timeout, core.settings.max_bytes_per_session, tell)
     )
     if reply.status != "ok":
         _refuse(core, session.session_id, resource_id, reply.status, size)

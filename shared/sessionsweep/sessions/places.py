@@ -7,14 +7,19 @@ After a crash a reservation may refuse somebody for at most 60 s; it never lets 
 
 from __future__ import annotations
 
+import logging
+
 from sessionsweep.deployment import Core, partitions
-from sessionsweep.errors import LimitReachedError
+from sessionsweep.errors import LimitReachedError, StoreError
+from sessionsweep.model.events import EventName
 from sessionsweep.model.ids import partition_of
 from sessionsweep.model.session import FLAG_TOTAL_BOOK, FLAG_USER_BOOK, SessionRecord
 from sessionsweep.model.states import EndReason
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask
 from sessionsweep.store.outbox import drain
+
+log = logging.getLogger(__name__)
 
 
 def reserve(core: Core, session_id: str, user: str | None) -> Flow[tuple[int, int]]:
@@ -103,7 +108,21 @@ def _take(
                 freed = 1
         if not freed:
             break
-    raise LimitReachedError(name, limit)
+    refusal = LimitReachedError(name, limit)
+    yield from tell(refusal, user, session_id if bound else "")  # a session that never was has no events
+    raise refusal
+
+
+def tell(refusal: LimitReachedError, user: str | None, session_id: str = "") -> Flow[None]:
+    """Tells that a limit of a user's, or of all sessions, refused something: at most once a second for each.
+
+    What can't be told is only logged: it must not hide the refusal.
+    """
+    fields: dict[str, str | int] = {"limit": refusal.limit, "value": refusal.value, "user": user or ""}
+    try:
+        yield op.Emit(EventName.LIMIT_REACHED, session_id, fields, once=f"{refusal.limit} {user or ''}")
+    except StoreError as error:
+        log.warning("%s was reached, and no event tells of it: %s", refusal.limit, error)
 
 
 def lapsed(core: Core, user: str | None) -> LimitReachedError:

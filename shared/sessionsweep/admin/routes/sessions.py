@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query
 
 from sessionsweep.admin.desk import Here, Reader, Writer
 from sessionsweep.admin.problems import BadRequestError, NotFoundError
+from sessionsweep.admin.routes import receipts
 from sessionsweep.admin.schemas import (
     CleanupOut,
     CountOut,
@@ -33,6 +34,7 @@ from sessionsweep.units import parse_duration, parse_size
 
 MOST = 1000  # sessions a page
 router = APIRouter(tags=["sessions"])
+router.include_router(receipts.router)
 Id = Annotated[str, Path(description="The session's id: its public part.", max_length=200)]
 
 

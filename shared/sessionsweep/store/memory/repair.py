@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sessionsweep.model import books
 from sessionsweep.model.events import EventName
+from sessionsweep.model.session import Tombstone
 from sessionsweep.model.states import EndReason, ResourceState
 from sessionsweep.store.memory.ending import move_books
 from sessionsweep.store.memory.reclaim import close_debt, requeue
+from sessionsweep.store.memory.replies import stone
 from sessionsweep.store.memory.resources import STREAM
 from sessionsweep.store.memory.state import FAR, Grave, Holdings, Partition, Session, Sightings, State
 from sessionsweep.store.memory.steps import Step, partition_step, session_step
-from sessionsweep.store.operations import Mend, Mended, ScanSessions, Sight
+from sessionsweep.store.operations import Mend, Mended, Receipts, ScanSessions, Sight
 
 MOST_SCANS = 4  # passes that may be under way at once
 
@@ -76,17 +80,35 @@ def scan_sessions(state: State, partition: Partition, operation: ScanSessions, n
 
     The cursor is (number of the scan) × 2³² + place. A cursor of a scan that is forgotten answers the end.
     """
-    number, place = divmod(operation.cursor, 2**32)
-    if operation.cursor == 0:
-        partition.forget(now)
+    partition.forget(now)
+
+    def every() -> list[str]:
         live = {sid for sid in list(state.sessions) if sid.startswith(partition.name)}
-        ids = sorted(live | partition.holdings.keys() | partition.graves.keys())
+        return sorted(live | partition.holdings.keys() | partition.graves.keys())
+
+    return _slice(partition, operation.cursor, operation.count, every)
+
+
+@partition_step
+def receipts(state: State, partition: Partition, operation: Receipts, now: int) -> tuple[int, tuple[Tombstone, ...]]:
+    """A slice of the tombstones, walked as `scan_sessions` walks."""
+    partition.forget(now)
+    following, ids = _slice(partition, operation.cursor, operation.count, lambda: sorted(partition.graves))
+    return following, tuple(stone(partition, sid, partition.graves[sid]) for sid in ids if sid in partition.graves)
+
+
+def _slice(
+    partition: Partition, cursor: int, count: int, every: Callable[[], list[str]]
+) -> tuple[int, tuple[str, ...]]:
+    number, place = divmod(cursor, 2**32)
+    if cursor == 0:
+        ids = every()
         number = max(partition.scans, default=0) + 1
         if len(partition.scans) >= MOST_SCANS:
             del partition.scans[min(partition.scans)]
         partition.scans[number] = ids
     ids = partition.scans.get(number, [])
-    following = place + max(1, operation.count)
+    following = place + max(1, count)
     if following < len(ids):
         return number * 2**32 + following, tuple(ids[place:following])
     partition.scans.pop(number, None)
@@ -118,4 +140,4 @@ def sight(state: State, partition: Partition, operation: Sight, now: int) -> tup
     return tuple(known)
 
 
-STEPS: dict[type, Step] = {Mend: mend, ScanSessions: scan_sessions, Sight: sight}
+STEPS: dict[type, Step] = {Mend: mend, ScanSessions: scan_sessions, Receipts: receipts, Sight: sight}

@@ -1,12 +1,12 @@
-"""Copies of a live session for replies, made cheaply."""
+"""Copies for replies: of a live session, made cheaply, and of what remains of an ended one."""
 
 from __future__ import annotations
 
 import struct
 from typing import Any
 
-from sessionsweep.model.session import SessionRecord
-from sessionsweep.store.memory.state import Session
+from sessionsweep.model.session import SessionRecord, Tombstone
+from sessionsweep.store.memory.state import Grave, Partition, Session
 from sessionsweep.store.operations import Opened, OpenStatus
 
 #: `Session.seal` → the secret's hash and both fingerprints; one call is cheaper than three slices
@@ -75,3 +75,13 @@ def record_of(session_id: str, session: Session) -> SessionRecord:
     record = opened(OpenStatus.OK, 0, session_id, session).record
     assert record is not None
     return record
+
+
+def stone(partition: Partition, session_id: str, grave: Grave) -> Tombstone:
+    """An ended session's tombstone or receipt."""
+    holdings = partition.holdings.get(session_id)
+    return Tombstone(
+        session_id, grave.reason, grave.ended, grave.created, grave.user,
+        len(holdings.records) if holdings is not None else 0, grave.owned, grave.owned_bytes,
+        tuple(sorted(grave.places.values(), key=lambda place: place.location)),
+    )  # fmt: skip

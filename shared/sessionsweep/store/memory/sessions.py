@@ -7,10 +7,10 @@ from hmac import compare_digest
 
 from sessionsweep.model import books
 from sessionsweep.model.events import EventName
-from sessionsweep.model.session import FLAG_USER_BOOK, FLAG_USER_QUOTA, Tombstone
+from sessionsweep.model.session import FLAG_USER_BOOK, FLAG_USER_QUOTA
 from sessionsweep.model.states import EndReason
 from sessionsweep.store.memory.ending import end, held_until, owe_place, reason_due
-from sessionsweep.store.memory.replies import opened, record_of, unseal
+from sessionsweep.store.memory.replies import opened, record_of, stone, unseal
 from sessionsweep.store.memory.state import NOTHING_MORE, STRIPES, More, Partition, Session, State
 from sessionsweep.store.memory.steps import Step, session_step
 from sessionsweep.store.operations import (
@@ -198,13 +198,7 @@ def peek(state: State, partition: Partition, operation: PeekSession, now: int) -
     grave = partition.grave(operation.session_id, now)
     if grave is None:
         return Peeked(now, None, None)
-    holdings = partition.holdings.get(operation.session_id)
-    tombstone = Tombstone(
-        operation.session_id, grave.reason, grave.ended, grave.created, grave.user,
-        len(holdings.records) if holdings is not None else 0, grave.owned, grave.owned_bytes,
-        tuple(sorted(grave.places.values(), key=lambda place: place.location)),
-    )  # fmt: skip
-    return Peeked(now, None, tombstone)
+    return Peeked(now, None, stone(partition, operation.session_id, grave))
 
 
 def find_alias(state: State, operation: FindAlias) -> str | None:

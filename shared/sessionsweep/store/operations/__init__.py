@@ -32,7 +32,7 @@ from sessionsweep.store.operations.deployment import (
     TakeLease,
 )
 from sessionsweep.store.operations.events import Emit, EventPage, Events
-from sessionsweep.store.operations.inspection import QueueEntry, QueuePage, TryNow
+from sessionsweep.store.operations.inspection import QueueEntry, QueuePage, Receipts, TryNow
 from sessionsweep.store.operations.reclaim import (
     Attempt,
     DeadLetter,
@@ -145,6 +145,7 @@ __all__ = [
     "QueuePage",
     "Queues",
     "Readopt",
+    "Receipts",
     "Register",
     "Registered",
     "Release",

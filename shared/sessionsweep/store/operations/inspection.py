@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sessionsweep.model.session import Tombstone
 from sessionsweep.store.operations.base import Operation
 
 
@@ -31,6 +32,20 @@ class QueuePage(Operation[tuple[QueueEntry, ...]]):
     skip: int = 0
     limit: int = 100
     latest: bool = False
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Receipts(Operation[tuple[int, tuple[Tombstone, ...]]]):
+    """A slice of a partition's tombstones and receipts, in no order: (the next cursor, 0: the end; what was found).
+
+    `count`: keys to look at, of any kind. What is there throughout a walk is found at least once. A cursor whose walk
+    is forgotten, or that never was one, finds anything or nothing, and leads to the end.
+    """
+
+    partition: str
+    cursor: int = 0
+    count: int = 500
     repeatable: ClassVar[bool] = True
 
 

@@ -85,6 +85,18 @@ def tombstone(session_id: str, fields: list[bytes] | Mapping[bytes, bytes], left
     )
 
 
+def receipts(_: op.Receipts, reply: list[Any]) -> tuple[int, tuple[Tombstone, ...]]:
+    cursor, *rows = reply
+    found = []
+    for sid, left, fields in rows:
+        try:
+            if is_session_id(text(sid)):
+                found.append(tombstone(text(sid), fields, left))
+        except ValueError:
+            continue  # damaged: it hides no other
+    return int(cursor), tuple(found)
+
+
 def pairs(flat: list[bytes] | Mapping[bytes, bytes]) -> dict[str, str]:
     if isinstance(flat, Mapping):
         return {text(key): text(value) for key, value in flat.items()}

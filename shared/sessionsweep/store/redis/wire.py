@@ -208,6 +208,9 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         _queue_page_args,
         command=("ZRANGE",),
     ),
+    op.Receipts: Wire(
+        reading.receipts, lambda o, k: [k.prefix(o.partition)], lambda o: [o.cursor, o.count], "receipts"
+    ),
     op.TryNow: Wire(reading.flag, lambda o, k: [k.resources(o.session_id)], lambda o: [o.resource_id], "try_now"),
     op.SweepStep: Wire(
         reading.swept,
