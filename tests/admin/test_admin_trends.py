@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from admin_client import READ, Admin
-
-
-def past(admin: Admin, hours: int = 4) -> None:
-    """One session more in each hour than in the one before; each ends in the next."""
-    node, alive = admin.node, []
-    node.upkeep.run_once()
-    for hour in range(hours):
-        for session in alive:
-            session.end()
-        alive = [node.sessions.create()[0] for _ in range(hour + 1)]
-        node.advance(3600)
-        node.upkeep.run_once()
+from past_work import FOREVER, past
 
 
 @pytest.fixture
-def admin(make_admin: object) -> Admin:
-    return make_admin(idle_timeout=400 * 86_400, max_duration=0)  # type: ignore[no-any-return, operator]
+def admin(make_admin: Callable[..., Admin]) -> Admin:
+    return make_admin(**FOREVER)
 
 
 def test_hours(admin: Admin) -> None:

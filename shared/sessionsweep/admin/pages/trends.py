@@ -20,21 +20,23 @@ from sessionsweep.sessions.view import moment
 
 router = APIRouter(route_class=PageRoute)
 YEAR = 365 * 86_400.0
+Column = list[float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """How far back a view looks, and how often it is renewed (s)."""
+    """How far back a view looks, how often it is renewed (s), and how it writes a moment."""
 
     name: str
     seconds: float | None
     renewed: int
+    when: str
 
 
 RANGES = {
-    Step.MINUTE: Range("3 hours", None, 15),
-    Step.HOUR: Range("14 days", None, 60),
-    Step.DAY: Range("A year", YEAR, 300),
+    Step.MINUTE: Range("3 hours", None, 15, "%Y-%m-%d %H:%M"),
+    Step.HOUR: Range("14 days", None, 60, "%Y-%m-%d %H:%M"),
+    Step.DAY: Range("A year", YEAR, 300, "%Y-%m-%d"),
 }
 
 
@@ -60,30 +62,23 @@ def show(request: Request, here: Here, visit: Visitor, by: Annotated[str, Query(
 
 
 def drawn(found: Trends) -> dict[str, object]:
-    """What the charts draw, as columns: numbers per step, peaks, and None where nothing is known.
+    """What the charts draw, as columns: how much was done per step, and peaks. `at` (s): when each begins."""
 
-    `at` (s) is when each begins; the last number is told twice, so that it is drawn until now.
-    """
+    def rates(number: Callable[[Period], int]) -> Column:
+        return _counted(found, lambda period: per_step(period, found.step, number(period)))
 
-    def of(number: Callable[[Period], float | None]) -> list[float | None]:
-        told = [None if period.restarted else number(period) for period in found.periods]
-        return told + told[-1:]
-
-    def rates(field: str) -> list[float | None]:
-        return of(lambda period: per_step(period, found.step, period.done[field]))
-
-    def peaks(gauge: str) -> list[float | None]:
-        return of(lambda period: period.peaks[gauge])
+    def peaks(gauge: str) -> Column:
+        return _standing(found, lambda period: period.peaks[gauge])
 
     return {
-        "at": [period.since / 1000 for period in found.periods] + [found.now / 1000] * bool(found.periods),
-        "created": rates(books.CREATED),
-        "ended": rates(books.ENDED),
+        "at": _at(found),
         "reasons": ended(found),
-        "duration": of(lambda period: period.mean_duration),
-        "registered": rates(books.REGISTERED),
-        "reclaimed": of(lambda period: per_step(period, found.step, period.reclaimed)),
-        "freed": of(lambda period: per_step(period, found.step, period.bytes_deleted)),
+        "created": rates(lambda period: period.done[books.CREATED]),
+        "ended": rates(lambda period: period.done[books.ENDED]),
+        "duration": _standing(found, lambda period: period.mean_duration),
+        "registered": rates(lambda period: period.done[books.REGISTERED]),
+        "reclaimed": rates(lambda period: period.reclaimed),
+        "freed": rates(lambda period: period.bytes_deleted),
         "active": peaks(SESSIONS),
         "bytes": peaks(books.ACTIVE_BYTES),
         "owed": peaks(books.OWED),
@@ -92,22 +87,39 @@ def drawn(found: Trends) -> dict[str, object]:
     }
 
 
-def ended(found: Trends) -> dict[str, list[float | None]]:
-    """Sessions ended per step, by reason: of those for which any did."""
-    told = {}
-    for reason, field in ENDED_BY.items():
-        if any(period.done[field] for period in found.periods):
-            rates = [None if one.restarted else per_step(one, found.step, one.done[field]) for one in found.periods]
-            told[reason.value] = rates + rates[-1:]
-    return told
-
-
 def minutes(found: Trends) -> dict[str, object]:
     """The overview's chart of endings."""
-    at = [period.since / 1000 for period in found.periods] + [found.now / 1000] * bool(found.periods)
-    return {"at": at, "ended": ended(found)}
+    return {"at": _at(found), "ended": ended(found)}
+
+
+def ended(found: Trends) -> dict[str, Column]:
+    """Sessions ended per step, by reason: of those for which any did."""
+
+    def rates(field: str) -> Column:
+        return _counted(found, lambda period: per_step(period, found.step, period.done[field]))
+
+    happened = found.whole.ended_by if found.whole else {}
+    return {reason.value: rates(field) for reason, field in ENDED_BY.items() if reason in happened}
 
 
 def per_step(period: Period, step: Step, number: int) -> float:
     """A number per step, also where a missed snapshot joined several; of one that still runs what there is so far."""
-    return round(number / max(1.0, period.seconds * 1000 / step.ms), 2)
+    return round(number / max(1, round(period.seconds * 1000 / step.ms)), 2)  # a minute of 61 s is one
+
+
+def _at(found: Trends) -> list[float]:
+    return [period.since / 1000 for period in found.periods] + [found.now / 1000] * bool(found.periods)
+
+
+def _standing(found: Trends, number: Callable[[Period], float | None]) -> Column:
+    """Each period's number; None where nothing is known. The last one is told twice, to be drawn until now."""
+    told = [None if period.restarted else number(period) for period in found.periods]
+    return told + told[-1:]
+
+
+def _counted(found: Trends, number: Callable[[Period], float]) -> Column:
+    """The same of what adds up. The step that still runs would look like a fall: left out, unless it is the first."""
+    told = _standing(found, number)
+    if len(found.periods) > 1 and not found.periods[-1].complete:
+        told[-2:] = [told[-3], None]
+    return told

@@ -36,11 +36,10 @@ const Plots = (() => {
 
   const UTC = { timeZone: "UTC" };
   const DAY = { ...UTC, day: "numeric", month: "short" };
-  const spanned = (from, to) => to - from;
   /* Times on an axis: of a day its hours, of a year its days; UTC, as everywhere. */
   const clock = (times) => {
     if (!times.length) return [];
-    const apart = times.length > 1 ? spanned(times[0], times[1]) : 0;
+    const apart = times.length > 1 ? times[1] - times[0] : 0;
     if (apart >= 86400) return times.map((t) => new Date(t * 1000).toLocaleDateString("en-GB", DAY));
     return times.map((t) => {
       const text = new Date(t * 1000).toLocaleTimeString("en-GB", UTC);
@@ -53,8 +52,9 @@ const Plots = (() => {
     const [at, lines] = [kind.at(), kind.lines()];
     return [at, ...lines.map((line) => line[1])];
   };
-  /* kind: at() → s, lines() → [label, numbers, colour], show(number); least: the axis reaches so far at any rate;
-     steps: of an axis of durations; fill: of the area below a lone line; stepped: a number counts until the next. */
+  /* kind: at() → s, lines() → [label, numbers, colour, fill?], show(number), tell(number) in the legend;
+     least: the axis reaches so far at any rate; steps: of an axis of durations; fill: of the area below a lone line,
+     which needs no legend; stepped: a number counts until the next. */
   const draw = (holder, kind) => {
     const lines = kind.lines();
     const axis = { stroke: resolved("--soft"), grid: { stroke: resolved("--line"), width: 1 }, ticks: { show: false } };
@@ -74,16 +74,16 @@ const Plots = (() => {
       ],
       series: [
         { label: "UTC" },
-        ...lines.map(([label, numbers, name]) => ({
+        ...lines.map(([label, numbers, name, fill = kind.fill]) => ({
           label,
           stroke: resolved(name),
-          fill: kind.fill && resolved(kind.fill),
-          width: 2,
+          fill: fill && resolved(fill),
+          width: numbers.length > 100 ? 1.5 : 2,
           ...(kind.stepped && { paths: uPlot.paths.stepped({ align: 1 }) }),
           points: { show: !kind.stepped && numbers.length < 3, size: 5 },
-          // without a pointer: as it is now
+          // without a pointer: the newest
           value: (plot, value, line, at) => {
-            const shown = at === null ? plot.data[line].at(-1) : value;
+            const shown = at === null ? plot.data[line].findLast((number) => number !== null) : value;
             return shown === null || shown === undefined ? "–" : (kind.tell ?? kind.show)(shown);
           },
         })),
