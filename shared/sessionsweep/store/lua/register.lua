@@ -39,14 +39,14 @@ if not raw then return {'ended', {}, 0} end
 local h = header(raw)
 local idle_end, old_end = dies(h)
 if now >= idle_end or now >= old_end then return {'ended', {}, 0} end
-local there = redis.call('HGET', rkey, rid)
+local there, at = unpack(redis.call('HMGET', rkey, rid, '@'))
 if there then
   local v = res(there)
   if v.state == 'i' or v.state == 'l' then return {'ok', {}, v.till} end
   return {'unknown', {}, 0} -- it was released or overdue since: ids are never used twice
 end
 if not_after > 0 and now > not_after then return {'lapsed', {}, 0} end
-local places = lines(redis.call('HGET', rkey, '@'))
+local places = lines(at)
 
 local victims, limit, again = {}, nil, false
 if kind == 's' then
@@ -74,7 +74,8 @@ if kind == 's' then redis.call('ZADD', prefix .. 'q:' .. location, 'NX', string.
 local ids = evict(prefix, sid, raw, h, victims, places, now)
 if kind == 's' then h.streams = h.streams + 1 else h.resources = h.resources + 1; h.bytes = h.bytes + size end
 save_counts(prefix, sid, h)
-redis.call('SETRANGE', session, 1, string.char(bit.bor(h.flags, OWNS, quota == '1' and QUOTA or 0)))
+local flags = bit.bor(h.flags, OWNS, quota == '1' and QUOTA or 0)
+if flags ~= h.flags then redis.call('SETRANGE', session, 1, string.char(flags)) end
 count('reg', 1)
 count('reg:' .. kind, 1)
 if kind == 's' then count('streams', 1) end
