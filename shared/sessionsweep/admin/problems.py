@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from sessionsweep.admin.access import AccessError, ScopeError, TooManyWrongTokensError
 from sessionsweep.errors import (
@@ -111,11 +112,18 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         title = HTTPStatus(error.status_code).phrase
         detail = _HTTP.get(error.status_code) or str(error.detail)
-        return problem(error.status_code, title, detail, error.headers)
+        headers = _allowed(request) if error.status_code == 405 else error.headers
+        return problem(error.status_code, title, detail, headers)
 
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> JSONResponse:
         return problem(500, "Internal error", "See the log of the admin side.")
+
+
+def _allowed(request: Request) -> dict[str, str]:
+    """What may be done at this address; Starlette names only the methods of the first route that has it."""
+    here = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {"Allow": ", ".join(sorted({method for route in here for method in getattr(route, "methods", None) or ()}))}
 
 
 def _later(detail: str) -> JSONResponse:

@@ -31,24 +31,26 @@ def list_sweeps(here: Here, reader: Reader) -> dict[str, Any]:
     return {"sweeps": [_shown(name, run) for name, run in sorted(runs.items())]}
 
 
-@router.post("/sweeps/{kind}", status_code=202)
-def sweep(here: Here, writer: Writer, kind: Kind, response: Response) -> SweepOut:
-    """Sends a pass to the workers. Where it stands: GET /admin/sweeps/{request_id}, the answer's `Location`."""
-    name = f"sessionsweep.sweep_{kind}"
+@router.post("/sweeps/{sweep}", status_code=202)
+def send_sweep(here: Here, writer: Writer, sweep: Kind, response: Response) -> SweepOut:
+    """Sends a pass to the workers. Where it stands: GET /admin/sweeps/{its request_id}, the answer's `Location`."""
+    name = f"sessionsweep.sweep_{sweep}"
     request_id = here.dispatch(name)
     response.headers["Location"] = f"{here.prefix}/sweeps/{request_id}"
     return SweepOut(request_id=request_id, name=name, state="sent")
 
 
-@router.get("/sweeps/{request_id}")
+@router.get("/sweeps/{sweep}")
 def show_sweep(
-    here: Here, reader: Reader, request_id: Annotated[str, Path(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+    here: Here,
+    reader: Reader,
+    sweep: Annotated[str, Path(pattern=r"^[A-Za-z0-9-]{1,64}$", description="The `request_id` of one that was sent.")],
 ) -> SweepOut:
     """A pass that was asked for, with its parts on other nodes' volumes. The newest hundred are kept."""
-    found = here.dispatcher().read(request_id)
+    found = here.dispatcher().read(sweep)
     if found is None:
         raise NotFoundError("No worker has begun a pass of that id (yet), or its record is over.")
-    return SweepOut(**_shown(request_id, found))
+    return SweepOut(**_shown(sweep, found))
 
 
 def _shown(request_id: str, run: dict[str, Any]) -> dict[str, Any]:
