@@ -20,6 +20,7 @@ from sessionsweep.engine.inprocess import InProcessSweeper
 from sessionsweep.engine.reclaim import Reclaim
 from sessionsweep.engine.trend import Trend
 from sessionsweep.engine.upkeep import Upkeep
+from sessionsweep.errors import StoreUnavailableError
 from sessionsweep.model import books
 from sessionsweep.model.snapshots import COUNTERS, ENDED_BY, Snapshot, Step, read
 from sessionsweep.model.states import EndReason
@@ -179,6 +180,26 @@ def test_what_the_periods_tell_adds_up_to_what_was_done(make_world: Callable[...
     holds()
 
 
+class Counted:
+    """A store that notes what it is asked for, and may refuse one thing."""
+
+    refused: Operation[Any] | None = None
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.asked: list[Operation[Any]] = []
+
+    def execute(self, operation: Operation[Any]) -> Any:
+        self.asked.append(operation)
+        return self._store.execute(operation)
+
+    def execute_many(self, operations: Sequence[Operation[Any]]) -> Any:
+        self.asked += operations
+        answers = self._store.execute_many(operations)
+        refusal = StoreUnavailableError("it is away")
+        return [refusal if one == self.refused else got for one, got in zip(operations, answers, strict=True)]
+
+
 def test_a_missed_snapshot_joins_two_periods(world: World) -> None:
     world.snapshot()
     for created in (1, 2, 3):
@@ -212,6 +233,28 @@ def test_counters_that_went_back_begin_anew(world: World) -> None:
     assert world.told().whole.restarted  # type: ignore[union-attr]
 
 
+def test_an_emptied_store_begins_within_a_minute(world: World) -> None:
+    world.snapshot()
+    if world.emptied() is None:
+        return
+    world.advance(60)
+    world.snapshot()  # the process goes on, and had written this hour and day already
+    world.create(3)
+    for step in Step:
+        assert world.total(step) == Counter({books.CREATED: 3}), step
+
+
+def test_a_partition_that_does_not_answer_is_no_loss(make_world: Callable[..., World]) -> None:
+    world = make_world(partitions=2)
+    store: Any = Counted(world.store)
+    store.refused = op.Counters("01")
+    for ask in (lambda: Trend(world.core, store).run_once(world.now()), lambda: trends(world.core, store, Step.HOUR)):
+        with pytest.raises(StoreUnavailableError):
+            ask()
+    assert world.told().periods == ()
+    assert world.store.execute(op.Table(Step.MINUTE.table)) == {}
+
+
 def test_whoever_comes_late_changes_nothing(world: World) -> None:
     now = world.now()
     assert world.snapshot() == 3
@@ -243,22 +286,6 @@ def test_two_writers_at_once_write_one_snapshot(make_world: Callable[..., World]
         assert sorted(written) == [0, 0, 0, 3]
         world.advance(DAY)
     assert len(world.store.execute(op.Table(Step.DAY.table))) == 5
-
-
-class Counted:
-    """A store that notes what it is asked for."""
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-        self.asked: list[Operation[Any]] = []
-
-    def execute(self, operation: Operation[Any]) -> Any:
-        self.asked.append(operation)
-        return self._store.execute(operation)
-
-    def execute_many(self, operations: Sequence[Operation[Any]]) -> Any:
-        self.asked += operations
-        return self._store.execute_many(operations)
 
 
 def test_they_cost_the_same_at_any_number_of_sessions(make_world: Callable[..., World]) -> None:
@@ -328,7 +355,16 @@ def test_rows_that_are_none_of_ours_are_passed_over(world: World, junk: str) -> 
     world.snapshot()
     here, minute = Step.MINUTE.number(world.now()), Step.MINUTE.table
     ahead = Snapshot.of(world.now() + 10**9, {books.CREATED: 10**6}).encode()
-    rows = {"x": junk, str(here - 2): junk, str(here - 3): ahead, str(here + 200): ahead, "9" * 30: ahead, "-1": ahead}
+    elsewhere = Snapshot.of(world.now() - 10_000, {books.CREATED: 10**6}).encode()
+    rows = {
+        str(here - 4): elsewhere,
+        "x": junk,
+        str(here - 2): junk,
+        str(here - 3): ahead,
+        str(here + 200): ahead,
+        "9" * 30: ahead,
+        "-1": ahead,
+    }
     for row, text in rows.items():
         world.store.execute(op.TablePut(minute, row, text))
     assert total(world.told(Step.MINUTE)) == Counter({books.CREATED: 2})
