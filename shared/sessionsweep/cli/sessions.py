@@ -93,7 +93,7 @@ def show_(the_id: Id, as_json: Json = False) -> None:
     print_pairs(_pairs(case))
     if case.tombstone is not None and case.tombstone.places:
         say("")
-        heads = ("WHERE", ">DELETED", ">SIZE", ">GONE", ">PROMOTED", ">FORGOTTEN", ">FAILURES", ">DEAD", "LAST (UTC)")
+        heads = ("WHERE", ">DELETED", ">SIZE", ">GONE", ">PROMOTED", ">FORGOTTEN", ">FAILURES", ">DEAD")
         print_listing(heads, [_became(place, names) for place in case.tombstone.places], "")
     if case.resources:
         say("")
@@ -104,11 +104,12 @@ def show_(the_id: Id, as_json: Json = False) -> None:
 
 def _became(p: ReceiptPlace, names: Names) -> tuple[tuple[object, ...], list[str]]:
     """What became of what it had at one location; below it why something couldn't be deleted."""
-    last = f"{moment(p.last):%Y-%m-%d %H:%M:%S}" if p.last else "-"
+    below = [f"last {moment(p.last):%Y-%m-%d %H:%M:%S} UTC"] if p.last else []
+    if p.error:
+        below.append(f"failed {moment(p.failed_at):%Y-%m-%d %H:%M:%S} UTC: {causes.explained(p.error)}")
     size = format_size(p.bytes_deleted)
     numbers = (p.gone, p.promoted, p.forgotten, p.failures, p.dead_letters)
-    below = [f"failed {moment(p.failed_at):%Y-%m-%d %H:%M:%S} UTC: {causes.explained(p.error)}"] if p.error else []
-    return (names.label(p.location), p.deleted, size, *numbers, last), below
+    return (names.label(p.location), p.deleted, size, *numbers), below
 
 
 def _resource(r: ResourceRecord, case: SessionCase, names: Names) -> tuple[tuple[object, ...], list[str]]:

@@ -1,0 +1,88 @@
+"""`GET /admin/receipts`: every receipt page by page, and what it refuses; the receipt on a session's page."""
+
+from __future__ import annotations
+
+import pytest
+from admin_client import READ, WRITE, Admin
+
+from sessionsweep.model.resource import volume_location
+from sessionsweep.model.states import Outcome
+from sessionsweep.store import operations as op
+
+
+def ended(admin: Admin, number: int) -> list[str]:
+    ids = []
+    for n in range(number):
+        session, _, _ = admin.node.session_with_file(n, user="ana")
+        session.end()
+        ids.append(session.id)
+    return ids
+
+
+def test_pages_hold_every_receipt_and_no_more_than_was_asked_for(admin: Admin) -> None:
+    ids = ended(admin, 23)
+    admin.node.session_with_file()  # lives
+    admin.node.reclaim.run_once()
+    found: list[str] = []
+    cursor: dict[str, str] = {}
+    for _ in range(60):
+        page = admin.get("/receipts", limit=5, **cursor)
+        assert len(page["receipts"]) <= 5
+        found += [one["session_id"] for one in page["receipts"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    else:
+        pytest.fail("the pages don't end")
+    assert sorted(set(found)) == sorted(ids)
+    one = next(one for one in admin.get("/receipts", limit=1000)["receipts"] if one["session_id"] == ids[9])
+    assert (one["user_id"], one["reason"], one["owned"], one["bytes_owned"], one["owed"]) == ("ana", "logout", 1, 9, 0)
+    (place,) = one["locations"]
+    assert (place["volume"], place["deleted"], place["bytes_deleted"]) == ("a", 1, 9)
+
+
+def test_since_leaves_out_what_ended_before(admin: Admin) -> None:
+    ended(admin, 2)
+    admin.node.advance(100)
+    (late,) = ended(admin, 1)
+    assert [one["session_id"] for one in admin.get("/receipts", since="50s")["receipts"]] == [late]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{"cursor": "x"}, {"cursor": "00.-1"}, {"cursor": "ff.0"}, {"cursor": f"00.{2**64}"}, {"cursor": "00.1.*"},
+     {"cursor": "00.1" + "." * 100}, {"since": "soon"}, {"since": "-1"}, {"limit": 0}, {"limit": 1001},
+     {"limit": "many"}, {"cursor": "x" * 201}],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused(admin: Admin, query: dict[str, object]) -> None:
+    answer = admin.http.get("/admin/receipts", params=query, headers={"X-Admin-Token": READ})  # type: ignore[arg-type]
+    assert answer.status_code in (400, 422), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_forged_cursor_finds_nothing_that_is_not_there(admin: Admin) -> None:
+    ids = ended(admin, 3)
+    page = admin.get("/receipts", cursor="00.123456789")
+    assert {one["session_id"] for one in page["receipts"]} <= set(ids)
+
+
+def test_without_a_token_there_are_no_receipts(admin: Admin) -> None:
+    assert admin.http.get("/admin/receipts").status_code == 401
+
+
+def test_a_sessions_page_shows_its_receipt_and_strangers_text_as_text(admin: Admin) -> None:
+    session, rid, _ = admin.node.session_with_file(50)
+    session.end()
+    location = volume_location(admin.node.core.mounts.here()[0].id)
+    failed = op.Attempt(rid, Outcome.FAILED, 1, "EIO: <script>alert(1)</script>")
+    admin.node.store.execute(op.Settle(session.id, location, (failed,)))
+    told = admin.get(f"/sessions/{session.id}")
+    assert (told["owned"], told["locations"][0]["failures"]) == (1, 1)
+    ours = {"Origin": str(admin.http.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}
+    entered = admin.http.post("/admin/ui/login", data={"token": WRITE, "next": ""}, headers=ours)
+    assert entered.status_code == 303
+    shown = admin.http.get(f"/admin/ui/sessions/{session.id}")
+    assert shown.status_code == 200
+    assert "Dead letters" in shown.text
+    assert "&lt;script&gt;alert(1)" in shown.text
+    assert "<script>alert" not in shown.text
