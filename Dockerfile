@@ -16,8 +16,8 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin sessionsweep 
         /var/lib/sessionsweep /var/lib/sessionsweep/own /var/lib/sessionsweep/shared /var/lib/flower
 COPY --from=build /opt/sessionsweep /opt/sessionsweep
 COPY examples/voice_notes /app/voice_notes
-COPY deploy/gunicorn.conf.py /app/gunicorn.conf.py
+COPY deploy/gunicorn.conf.py deploy/web.py /app/
 WORKDIR /app
 USER sessionsweep
 EXPOSE 8000
-CMD ["gunicorn", "--config", "/app/gunicorn.conf.py", "voice_notes.app:create_app()"]
+CMD ["gunicorn", "--config", "/app/gunicorn.conf.py", "web:app"]

@@ -36,6 +36,7 @@ def seen(make_admin: Callable[..., Admin], own_server: Callable[..., EmbeddedSer
     node = admin.node
     node.upkeep.run_once()
     node.sweep.run_once()
+    node.orphans.run_once()
     (volume,) = node.core.mounts.here()
     now = node.store.execute(op.Facts()).now
     node.store.execute(op.SetMeta({"beat_seen": str(now)}))
