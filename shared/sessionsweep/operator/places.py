@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from sessionsweep.deployment import Core, partitions
 from sessionsweep.model.holds import ALL, Hold, mount_scope, volume_scope
 from sessionsweep.model.rows import json_object, whole
-from sessionsweep.operator import holds, naming, nodes, owed
+from sessionsweep.operator import causes, holds, naming, nodes, owed
 from sessionsweep.operator.findings import Code, Finding, Level, failure, note, warning
 from sessionsweep.operator.wording import brief, count
 from sessionsweep.store import operations as op
@@ -144,6 +144,8 @@ def judge(place: Place, stops: Sequence[Hold], interval: float, handle: str) -> 
             yield failure(Code.UNATTENDED, area, "no node has told that it mounts it", "start a worker")
     if debt.failing:
         errors = ", ".join(f"{error or 'no error told'} x {n}" for error, n in sorted(debt.errors.items()))
+        if len(debt.errors) == 1 and (meaning := causes.meaning(*debt.errors)):
+            errors += f": {meaning}"
         more = "" if debt.is_complete else " or more"
         text = f"{debt.failing:,}{more} failed ({errors}) and will be tried again"
         yield failure(Code.FAILING, area, text, f"sessionsweep owed list --failing --volume {handle}")
