@@ -15,7 +15,7 @@ from sessionsweep.operator.trends import Period, Trends, of_trends, step_for, tr
 from sessionsweep.sessions.view import moment
 from sessionsweep.units import format_size
 
-BAR = 10  # characters of the longest bar
+BAR = 8  # characters of the longest bar
 LINE = 48  # of a line
 _LEVELS = {True: "▁▂▃▄▅▆▇█", False: "_.-:=+*#"}  # whether the terminal's encoding has blocks
 _WHEN = {Step.MINUTE: "%H:%M", Step.HOUR: "%m-%d %H:%M", Step.DAY: "%Y-%m-%d"}
@@ -42,7 +42,7 @@ def print_trends(seconds: float | None, by: str | None, as_json: bool) -> None:
     print_pairs(_totals(found, found.whole))
     say("")
     most = max(period.done[books.ENDED] for period in found.periods)
-    columns = ("FROM", ">CREATED", ">ENDED", "", ">MEAN", ">PEAK", ">HELD", ">RECLAIMED", ">FREED")
+    columns = ("FROM", ">CREATED", ">ENDED", "", ">MEAN", ">PEAK", ">RECLAIMED", ">FREED")
     print_table(columns, [_row(period, step, most) for period in found.periods], "")
     if not found.periods[-1].complete:
         say(f"The last {step} still runs.")
@@ -76,7 +76,7 @@ def _totals(found: Trends, whole: Period) -> list[tuple[str, object]]:
 def _row(period: Period, step: Step, most: int) -> tuple[object, ...]:
     since = moment(period.since)
     if period.restarted:
-        return (f"{since:{_WHEN[step]}}", "?", "?", "", "?", "?", "?", "?", "?")
+        return (f"{since:{_WHEN[step]}}", "?", "?", "", "?", "?", "?", "?")
     mean, ended = period.mean_duration, period.done[books.ENDED]
     return (
         f"{since:{_WHEN[step]}}",
@@ -85,10 +85,14 @@ def _row(period: Period, step: Step, most: int) -> tuple[object, ...]:
         bar(ended, most),
         "-" if mean is None else brief(mean),
         f"{period.peaks[SESSIONS]:,}",
-        format_size(period.peaks[books.ACTIVE_BYTES]),
         f"{period.reclaimed:,}",
-        format_size(period.bytes_deleted),
+        _about(period.bytes_deleted),
     )
+
+
+def _about(size: int) -> str:
+    """Three digits of it: rows are compared, not added up."""
+    return format_size(round(size, 3 - len(str(size))))
 
 
 def bar(number: int, most: int) -> str:
