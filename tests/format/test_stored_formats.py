@@ -42,6 +42,9 @@ def store(written: dict[str, Any], redis_url: str, namespace: str) -> RedisStore
             client.hset(key, mapping={field: base64.b64decode(raw) for field, raw in value.items()})
         elif content["type"] == "zset":
             client.zadd(key, dict(value))
+        elif content["type"] == "stream":
+            for place, words in value:
+                client.xadd(key, dict(zip(words[::2], words[1::2], strict=True)), id=place)
         else:
             client.rpush(key, *value)
     client.close()
@@ -93,6 +96,34 @@ def test_it_is_swept_and_what_it_owed_is_leased_and_settled(store: RedisStore, w
     for sid, rids in found.items():
         attempts = tuple(op.Attempt(rid, Outcome.DELETED) for rid in rids)
         assert store.execute(op.Settle(sid, "v.0000000000000001", attempts)).counted == len(rids)
+
+
+def test_a_tombstone_says_what_it_said(store: RedisStore, written: dict[str, Any]) -> None:
+    stone = store.execute(op.PeekSession(written["ended"])).tombstone
+    assert stone is not None
+    assert (stone.reason, stone.ended, stone.owed) == ("logout", written["time"], 1)
+    said = {"0.1": (None, 0, 0, 0), "0.1, with receipts": (3, 60, 1, 50)}[written["release"]]
+    assert (stone.owned, stone.bytes_owned, stone.deleted, stone.bytes_deleted) == said
+    if stone.owned:
+        (place,) = stone.places
+        assert (place.gone, place.failures, place.last, place.error) == (1, 2, written["time"], "EIO: x 7")
+    attempt = op.Attempt("eeeeeeeeeeeeeeee.bin", Outcome.DELETED)
+    assert store.execute(op.Settle(written["ended"], "v.0000000000000001", (attempt,))).counted == 1
+    after = store.execute(op.PeekSession(written["ended"])).tombstone
+    assert after is not None
+    assert (after.owed, after.deleted, after.places[0].deleted) == (0, said[2] + 1, said[2] + 1)
+
+
+def test_its_events_are_read(store: RedisStore, written: dict[str, Any]) -> None:
+    events = store.execute(op.Events("00")).events
+    names = [event.name for event in events]
+    told = ["session_created", "resource_registered", "session_ended", "resources_reclaimed"]
+    assert names == (told if written["release"] != "0.1" else [])
+    for event in events:
+        assert event.session_id == written["ended"]
+    if events:
+        assert dict(events[1].fields) == {"kind": "file", "location": "v.0000000000000001"}
+        assert dict(events[2].fields) == {"reason": "logout", "owed": 3}
 
 
 def test_a_later_format_is_refused_and_nothing_is_lost(
