@@ -31,6 +31,7 @@ the namespace. docs/keyspace.md shows the literal commands of each operation.
     ss:{g}:p             hash        web process → last heartbeat
     ss:{g}:scans, mend   hash        how far the orphan walks and the anti-entropy scan have come
     ss:{g}:passes, alarms hash       results of passes and of requests; alarms
+    ss:{g}:trend:<step>  hash        number of the minute, hour or day → snapshot of the books' sums
     ss:{g}:l:<name>      string      a lease by name (TTL)
     ss:nudge:<location>  channel     something at that location is due now
 """
