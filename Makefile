@@ -42,7 +42,7 @@ bench: .venv/.stamp ## measure (ARGS=P1 …)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 faults: .venv/.stamp ## the long fault-injection run (FAULT_SCHEDULES=1000)
-	FAULT_SCHEDULES=$(FAULT_SCHEDULES) $(BIN)/python -m pytest -m faults --timeout 0 $(ARGS) tests/faults
+	FAULT_SCHEDULES=$(FAULT_SCHEDULES) $(BIN)/python -m pytest -m faults --timeout 0 $(ARGS) tests/faults tests/e2e/test_faults_visible.py
 
 scale: .venv/.stamp ## many clients, sockets and cancelled calls: the same tests at the sizes of docs/security.md
 	$(SCALE) $(BIN)/python -m pytest --timeout 0 --durations 0 $(ARGS) $(SCALED)

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import pytest
 import redis
-from watched import ROOT, RULES, Prometheus, Watched
+from playwright.sync_api import expect
+from watched import ROOT, RULES, TOKEN, Prometheus, Watched
 
 from sessionsweep.operator.findings import Code
+from support.browser import chromium, needs_chromium
 from support.processes import wait_until
 
 SOON = 60.0  # seconds within which a fault must be told, and after its mending told no more
@@ -23,6 +25,7 @@ LONG = bool(os.environ.get("FAULT_SCHEDULES"))  # `make faults`
 
 pytestmark = [
     pytest.mark.smoke,
+    pytest.mark.faults,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
         not os.environ.get("CI") and (os.geteuid() != 0 or shutil.which("prometheus") is None),
@@ -176,6 +179,29 @@ def test_a_fault_is_told_and_clears(watched: Watched, prometheus: Prometheus, fa
 @pytest.mark.skipif(not LONG, reason="30 s of silence: make faults")
 def test_a_worker_that_stops_is_told_and_clears(watched: Watched, prometheus: Prometheus) -> None:
     told_and_cleared(watched, prometheus, SILENCE)
+
+
+@pytest.mark.skipif(not LONG, reason="a page lies open for two of its looks: make faults")
+@needs_chromium
+def test_a_page_that_lies_open_tells_it_by_itself_and_clears(watched: Watched) -> None:
+    wait_until(lambda: not watched.overview(), SOON, "all is well")
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(f"{watched.status['admin_url']}/admin/")
+        page.get_by_label("Admin token").fill(TOKEN)
+        page.keyboard.press("Enter")
+        health = page.get_by_role("region", name="Health")
+        expect(health).to_contain_text("All is well", timeout=SOON * 1000)
+        fill_disk(watched)
+        try:
+            expect(health).to_contain_text("volume shared: its disk on node-", timeout=SOON * 1000)
+            expect(health).to_contain_text("make room, or a larger disk")
+            health.get_by_role("link", name="See").first.click()
+            expect(page.get_by_role("heading", name="Volumes", exact=True)).to_be_visible()
+            page.go_back()
+        finally:
+            empty_disk(watched)
+        expect(health).to_contain_text("All is well", timeout=SOON * 1000)
 
 
 def told_and_cleared(watched: Watched, prometheus: Prometheus, fault: Fault) -> None:
