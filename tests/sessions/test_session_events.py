@@ -66,3 +66,13 @@ def test_a_sessions_own_limit_is_told_in_its_partition(make_node: Callable[..., 
         f.write(b"x" * 5000)
     assert limits(node) == []
     assert limits(node, session.id[:2]) == [("MAX_BYTES_PER_SESSION", 1000, "", session.id)]
+
+
+def test_asking_for_more_than_is_needed_is_no_refusal(make_node: Callable[..., Node]) -> None:
+    node = make_node(max_bytes_per_session=3_000_000)
+    session, _ = node.sessions.create()
+    with session.new_file("x") as one, session.new_file("x") as other:
+        one.write(b"x" * 1_500_000)
+        other.write(b"x" * 1_000_000)
+        other.write(b"x" * 100_000)  # twice as much is asked for first, which the other file leaves no room for
+    assert limits(node, session.id[:2]) == []
