@@ -30,6 +30,10 @@ BENCHMARKS = {
     "P12": ("django_clear", "against_clearsessions"),
     "P13": ("through_celery", "through_celery"),
     "P14": ("in_memory", "in_memory"),
+    "P15": ("admin_pages", "scrape"),
+    "P16": ("admin_pages", "listing"),
+    "P17": ("admin_pages", "overview"),
+    "P18": ("measured", "measured"),
 }
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 

@@ -90,6 +90,9 @@ class PrometheusMeter:
         self._operations = Counter(
             "operations", "Calls of the library that weren't cancelled, by outcome.", ("operation", "outcome"), **made
         )
+        self._found: dict[
+            tuple[str, str], tuple[Counter, Histogram]
+        ] = {}  # looking for labels takes as long as counting
         what = "How long they took, their round trips to the store included."
         self._seconds = Histogram("operation_seconds", what, ("operation",), buckets=QUICK, **made)
         self._limits = Counter("limits_hit", "What a limit refused, by the limit's setting.", ("limit",), **made)
@@ -112,8 +115,12 @@ class PrometheusMeter:
     def operation(self, name: str, outcome: str, seconds: float) -> None:
         """See Meter."""
         with self._lock:
-            self._operations.labels(name, outcome).inc()
-            self._seconds.labels(name).observe(seconds)
+            found = self._found.get((name, outcome))
+            if found is None:
+                found = self._found[name, outcome] = self._operations.labels(name, outcome), self._seconds.labels(name)
+            count, times = found
+            count.inc()
+            times.observe(seconds)
 
     def limit(self, name: str) -> None:
         """See Meter."""

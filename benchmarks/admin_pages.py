@@ -1,0 +1,104 @@
+"""P15 to P17: what a scrape, a page of the list and the dashboard's first page cost, among few sessions and many."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from starlette.testclient import TestClient
+
+from benchmarks.deployment import Deployment
+from benchmarks.goals import Goal, Row, Scale
+from benchmarks.measure import interleaved
+from sessionsweep.admin import create_admin
+from sessionsweep.engine.upkeep import Upkeep
+
+FEW = 1000  # sessions
+TOKEN = "benchmark-token-of-the-admin-side-" + "t" * 16
+PAGES = {
+    "P15": ("a scrape of /metrics", "/metrics"),
+    "P16": ("a page of 100 sessions of the list (API)", "/admin/sessions?limit=100"),
+    "P17": ("the dashboard's first page", "/admin/"),
+}
+
+
+def scrape(scale: Scale) -> list[Row]:
+    """P15."""
+    return _measured("P15", scale)
+
+
+def listing(scale: Scale) -> list[Row]:
+    """P16."""
+    return _measured("P16", scale)
+
+
+def overview(scale: Scale) -> list[Row]:
+    """P17."""
+    return _measured("P17", scale)
+
+
+def _measured(name: str, scale: Scale) -> list[Row]:
+    """Two deployments at once, with many sessions and with few, asked in turns."""
+    what, path = PAGES[name]
+    with _filled(FEW, path) as few, _filled(scale.sessions, path) as many:
+        counts = _commands(*many), _commands(*few)
+        t = interleaved({"many": many[1], "few": few[1]}, rounds=scale.rounds, calls=20)
+        longest = [_longest(*side) for side in (many, few)]
+    took = [f"{1000 / t.rate(side):.1f} ms" for side in ("many", "few")]
+    return [
+        Row(name, f"commands of {what} among {scale.sessions:,}, scripts' calls included; among {FEW:,}",
+            str(counts[0]), str(counts[1]), counts[0] / counts[1], Goal(1, 1)),
+        Row(name, "… its time", *took, 1 / t.ratio("many", "few"), Goal(most=1.5)),
+        Row(name, "… its longest command in the server, ms", f"{longest[0]:.2f} ms", f"{longest[1]:.2f} ms",
+            longest[0], Goal(most=5)),
+    ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def _filled(count: int, path: str) -> Iterator[tuple[Deployment, Callable[[], object]]]:
+    """A deployment with a volume, a node and so many sessions, and what asks its admin side for the page."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "volume").mkdir()
+        settings = {"volumes": f"a={folder}/volume", "node": "a", "admin_token": TOKEN, "sweeper": "in-process"}
+        with Deployment(**settings) as d:
+            d.sessions.core.background = False
+            d.fill(count)
+            Upkeep(d.sessions.core, d.store).run_once()
+            with TestClient(create_admin(sessions=d.sessions), headers={"Sec-Fetch-Site": "same-origin"}) as web:
+                web.post("/admin/ui/login", data={"token": TOKEN}, follow_redirects=False)
+                web.headers["X-Admin-Token"] = TOKEN
+
+                def ask() -> None:
+                    answer = web.get(path)
+                    assert answer.status_code == 200, answer.text
+
+                ask()  # connections and scripts are there
+                yield d, ask
+
+
+def _commands(d: Deployment, ask: Callable[[], object]) -> int:
+    """The median of five, as something of its own may happen meanwhile; what counting costs is taken off."""
+
+    def counted() -> int:
+        return int(d.client.info("stats")["total_commands_processed"])
+
+    found = []
+    for _ in range(5):
+        before = counted()
+        ask()
+        found.append(counted() - before - 1)
+    return int(statistics.median(found))
+
+
+def _longest(d: Deployment, ask: Callable[[], object]) -> float:
+    """Milliseconds that one command of twenty requests took at most, by the server's slow log."""
+    d.client.config_set("slowlog-max-len", 100_000)
+    d.client.config_set("slowlog-log-slower-than", 0)
+    d.client.slowlog_reset()
+    for _ in range(20):
+        ask()
+    d.client.config_set("slowlog-log-slower-than", -1)
+    return float(max(entry["duration"] for entry in d.client.slowlog_get(100_000))) / 1000
