@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import statistics
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-from starlette.testclient import TestClient
 
 from benchmarks.deployment import Deployment
 from benchmarks.goals import Goal, Row, Scale
 from benchmarks.measure import interleaved
 from sessionsweep.admin import create_admin
 from sessionsweep.engine.upkeep import Upkeep
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it would rather have httpx2, which nothing else here needs
+    from starlette.testclient import TestClient
 
 FEW = 1000  # sessions
 TOKEN = "benchmark-token-of-the-admin-side-" + "t" * 16

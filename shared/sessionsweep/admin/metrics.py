@@ -165,7 +165,7 @@ def _resources(n: Mapping[str, int]) -> Iterator[Metric]:
     yield _counter("resources_registered", "Resources that sessions came to own.", n.get(books.REGISTERED, 0))
     rows = [((kind,), n.get(f"{books.REGISTERED}:{letter}", 0)) for kind, letter in KINDS.items()]
     yield _counters("resources_registered_by_kind", "The same by kind.", ("kind",), rows)
-    yield _gauge("streams_open", "Streams that live sessions have open.", max(0, n.get("streams", 0)))
+    yield _gauge("streams_open", "Streams that live sessions have open.", max(0, n.get(books.STREAMS, 0)))
     outcomes = (books.DELETED, books.GONE, books.PROMOTED, books.FORGOTTEN)
     rows = [((outcome,), n.get(outcome, 0)) for outcome in outcomes]
     yield _counters("resources_closed", "Resources that are no session's any more, by outcome.", ("outcome",), rows)

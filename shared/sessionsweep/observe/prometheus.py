@@ -90,9 +90,8 @@ class PrometheusMeter:
         self._operations = Counter(
             "operations", "Calls of the library that weren't cancelled, by outcome.", ("operation", "outcome"), **made
         )
-        self._found: dict[
-            tuple[str, str], tuple[Counter, Histogram]
-        ] = {}  # looking for labels takes as long as counting
+        # looking for labels takes as long as counting
+        self._found: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         what = "How long they took, their round trips to the store included."
         self._seconds = Histogram("operation_seconds", what, ("operation",), buckets=QUICK, **made)
         self._limits = Counter("limits_hit", "What a limit refused, by the limit's setting.", ("limit",), **made)
