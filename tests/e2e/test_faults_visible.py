@@ -62,6 +62,14 @@ def deletable(watched: Watched) -> None:
     assert watched.command("owed", "retry", "--volume", "a").returncode == 0
 
 
+def forbid(watched: Watched) -> None:
+    watched.inside(f"mount -o remount,ro {watched.volume('shared')}")
+
+
+def allow(watched: Watched) -> None:
+    watched.inside(f"mount -o remount,rw {watched.volume('shared')}")
+
+
 def fill_disk(watched: Watched) -> None:
     ballast = shlex.quote(f"{watched.volume('shared')}/ballast")
     assert "No space left" in watched.inside(f"cat /dev/zero > {ballast}", check=False).stderr
@@ -126,6 +134,8 @@ FAULTS = [
           "SessionsweepCleanupFails", ("on volume a", "can't be deleted"), undeletable, deletable),
     Fault("a disk is full", Code.DISK, ("volume shared:", "100% full", "uploads to it are refused", "make room"),
           "SessionsweepDiskNearlyFull", ("disk of volume shared", "less than 10 %"), fill_disk, empty_disk),
+    Fault("a volume can't be written", Code.UNWRITABLE, ("volume shared:", "can't write it (EROFS", "mount it again"),
+          "SessionsweepVolumeUnwritable", ("can't write to volume shared",), forbid, allow),
     Fault("no beat runs", Code.BEAT, ("beat is silent for", "celery -A sessionsweep_workers beat"),
           "SessionsweepBeatMissing", ("No Celery beat runs",), stop_beat, continue_beat),
     Fault("Redis is full", Code.MEMORY, ("store:", "of maxmemory", "new sessions and files are refused", "CONFIG SET"),

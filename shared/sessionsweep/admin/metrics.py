@@ -263,6 +263,13 @@ def _nodes(seen: Vitals) -> Iterator[Metric]:
         if node.alive and id_ in node.volumes
     ]
     labels = ("node", *VOLUME)
+    written = [
+        ((node.name, names.get(id_) or name, id_), id_ in node.unwritable)
+        for node in seen.nodes
+        for id_, name in node.volumes.items()
+        if node.alive
+    ]
+    yield _gauges("volume_unwritable", "Whether a node's worker could not write to a volume.", labels, written)
     yield _gauges("disk_used_bytes", "Of a volume's disk, by whoever.", labels, ((at, s.used) for at, s in disks))
     yield _gauges("disk_free_bytes", "Of a volume's disk, to write.", labels, ((at, s.free) for at, s in disks))
 

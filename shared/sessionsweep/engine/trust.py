@@ -6,6 +6,7 @@ jumping clock all look like "nobody owns this"; each is told apart here and stop
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Callable
@@ -108,11 +109,13 @@ class Trust:
             return False
         return True
 
-    def mark_time(self) -> None:
-        """Writes the store's time as a high-water mark to the store and to each volume that is trusted.
+    def mark_time(self) -> dict[str, str]:
+        """Writes the store's time as a high-water mark to the store and to each volume that is trusted. Answers which
+        volumes can't be written: their ids and the errors' names.
 
         The marks are compared before they are raised, so a node that raises them has seen no roll-back.
         """
+        failed = {}
         for volume in self._core.mounts.here():
             try:
                 self.permit(volume)
@@ -123,6 +126,9 @@ class Trust:
                 continue
             except (OSError, VolumeUntrustedError) as error:
                 log.warning("no time mark on volume %s: %s", volume.name, error)
+                if isinstance(error, OSError):
+                    failed[volume.id] = errno.errorcode.get(error.errno or 0, "EIO")
+        return failed
 
     def watch_server(self) -> op.ServerFacts:
         """Notes a restarted server or a jumping clock: idle ends and orphan destruction stop for HOLD."""

@@ -48,6 +48,7 @@ class Upkeep:
         self._store = store
         self._queues: list[str] = []
         self._space: dict[str, Space] = {}  # volume id → its disk at the last look
+        self._unwritable: dict[str, str] = {}  # volume id → the error's name
         self._trust = trust or Trust(core, store)
         self._server = ServerWatch(core, store)
         self._trend = Trend(core, store)
@@ -61,6 +62,7 @@ class Upkeep:
         volumes = {volume.id: volume.name for volume in self._core.mounts.here()}
         space = {id_: {"used": s.used, "free": s.free} for id_, s in self._space.items() if id_ in volumes}
         row = {"at": facts.now, "volumes": volumes, "queues": self._queues, "space": space}
+        row["unwritable"] = {id_: error for id_, error in self._unwritable.items() if id_ in volumes}
         self._store.execute(op.TablePut("n", self._core.settings.node, json.dumps(row)))
 
     def run_once(self, now: int = 0) -> UpkeepResult:
@@ -70,7 +72,7 @@ class Upkeep:
         run(self._core.mounts.mount(), self._store)
         self._measure()
         self.beat_heart()
-        self._trust.mark_time()
+        self._unwritable = self._trust.mark_time()
         facts = self._store.execute(op.Facts())
         if self._core.settings.mode != "observe":
             self._dead_processes(facts.now, result)

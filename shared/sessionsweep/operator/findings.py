@@ -44,6 +44,7 @@ class Code(StrEnum):
     # a volume
     VOLUME = "volume"
     DISK = "disk"
+    UNWRITABLE = "unwritable"
     UNATTENDED = "unattended"
     NOT_MOUNTED = "not-mounted"
     FAILING = "failing"

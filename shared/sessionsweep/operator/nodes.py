@@ -19,7 +19,8 @@ class Node:
     """A node by its worker's last heartbeat: how long ago (s), and what it mounted then (volume id → its name there).
 
     `space`: volume id → how full its disk is; it is looked at once in a cleanup interval, and missing where an older
-    release's worker beats or the disk doesn't say. `readable` False: its row is damaged, so it may be anything.
+    release's worker beats or the disk doesn't say. `unwritable`: volume id → the error's name, where the last write of
+    that interval failed. `readable` False: its row is damaged, so it may be anything.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Node:
     volumes: Mapping[str, str] = field(default_factory=dict)
     readable: bool = True
     space: Mapping[str, Space] = field(default_factory=dict)
+    unwritable: Mapping[str, str] = field(default_factory=dict)
 
 
 def listed(core: Core) -> Flow[list[Node]]:
@@ -52,7 +54,13 @@ def _read(name: str, row: str, now: int, silent_after: float) -> Node:
     ago = max(0.0, (now - at) / 1000)
     known = not about.get("unknown")  # upkeep's row in place of one that it couldn't read
     volumes = {volume_id: called for volume_id, called in mounted.items() if isinstance(called, str)}
-    return Node(name, ago, known and ago <= silent_after, volumes, known, _space(about.get("space")))
+    alive = known and ago <= silent_after
+    return Node(name, ago, alive, volumes, known, _space(about.get("space")), _errors(about.get("unwritable")))
+
+
+def _errors(told: object) -> dict[str, str]:
+    rows = told.items() if isinstance(told, dict) else ()
+    return {volume_id: error[:20] for volume_id, error in rows if isinstance(error, str)}
 
 
 def _space(told: object) -> dict[str, Space]:

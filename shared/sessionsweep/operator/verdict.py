@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 
 from sessionsweep.model.holds import Hold, orphans_scope, volume_scope
-from sessionsweep.operator import memory, nodes
+from sessionsweep.operator import causes, memory, nodes
 from sessionsweep.operator.advice import REASONS, advice
 from sessionsweep.operator.findings import Code, Finding, Level, failure, note, ok, unknown, warning
 from sessionsweep.operator.nodes import Node
@@ -38,6 +38,7 @@ def judge(seen: Vitals, settings: Settings, measured: Collection[str] = ()) -> l
         *_passes(seen, settings),
         *_holds(seen),
         *_places(seen),
+        *_unwritable(seen),
         *_disks(seen, measured),
         *_books(seen),
     ]
@@ -162,6 +163,17 @@ def _places(seen: Vitals) -> Iterator[Finding]:
 def _waits(place: Place) -> str:
     waits = f"{count(place.debt.sessions, 'session')} owe" if place.debt.sessions else "nothing is owed"
     return f"{waits} there, and a worker that lives mounts it"
+
+
+def _unwritable(seen: Vitals) -> Iterator[Finding]:
+    for node in seen.nodes:
+        for volume_id, error in node.unwritable.items():
+            name = node.volumes.get(volume_id)
+            if node.alive and name is not None:
+                why = causes.explained(error)
+                text = f"{node.name} can't write it ({why}), so files can be neither kept nor deleted"
+                fix = f"let the service's user write {name} on {node.name}, or repair and mount it again"
+                yield failure(Code.UNWRITABLE, f"volume {name}", text, fix)
 
 
 def _disks(seen: Vitals, measured: Collection[str]) -> Iterator[Finding]:

@@ -35,6 +35,7 @@ MORE = {
     Code.IN_USE: "/owed",
     Code.LATE: "/volumes",
     Code.DISK: "/volumes",
+    Code.UNWRITABLE: "/volumes",
 }
 
 
