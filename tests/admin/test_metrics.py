@@ -134,6 +134,15 @@ def test_the_last_run_of_each_task(admin: Admin) -> None:
     assert [seen.get("orphans", kind=kind, volume="a") for kind in kinds] == [4, 2, 0]
 
 
+def test_resources_by_kind_and_open_streams(admin: Admin) -> None:
+    session, _, _ = admin.node.session_with_file(1)
+    with session.stream("chat", close=lambda reason: None):
+        seen = page(admin)
+        kinds = {kind: seen.get("resources_registered_by_kind_total", kind=kind) for kind in ("file", "stream")}
+        assert (kinds, seen.get("streams_open")) == ({"file": 1, "stream": 1}, 1)
+    assert page(admin).get("streams_open") == 0
+
+
 def test_what_lies_on_a_volume_as_the_last_whole_walk_found_it(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not page(admin).has("volume_files")
     admin.node.session_with_file(100)
