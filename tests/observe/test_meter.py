@@ -266,3 +266,18 @@ stop.set()
 found = exposed().get_sample_value
 print(int(found("sessionsweep_limits_hit_total", {"limit": "FORKED"})), found("sessionsweep_files_written_total") > 0)
 """
+
+
+@pytest.mark.parametrize(
+    ("given", "stands"),
+    [("", ""), ("9108", "127.0.0.1:9108"), (9108, "127.0.0.1:9108"), ("0.0.0.0:9108", "0.0.0.0:9108"),
+     ("[::1]:9108", "::1:9108"), (":9108", "127.0.0.1:9108")],
+)  # fmt: skip
+def test_where_a_worker_listens(given: object, stands: str) -> None:
+    assert Settings(redis_url="memory://", metrics_address=given).metrics_address == stands
+
+
+@pytest.mark.parametrize("given", ["x", "0", "70000", "host:", "1.2.3.4", "9108/metrics", "９１０８"])
+def test_what_is_no_place_to_listen(given: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"SESSIONSWEEP_METRICS_ADDRESS .*write a port \(9108\)"):
+        Settings(redis_url="memory://", metrics_address=given)
