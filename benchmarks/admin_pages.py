@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import statistics
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from benchmarks.deployment import Deployment
@@ -21,6 +23,7 @@ with warnings.catch_warnings():
 
 FEW = 1000  # sessions
 TOKEN = "benchmark-token-of-the-admin-side-" + "t" * 16
+Side = tuple[Deployment, TestClient]
 PAGES = {
     "P15": ("a scrape of /metrics", "/metrics"),
     "P16": ("a page of 100 sessions of the list (API)", "/admin/sessions?limit=100"),
@@ -30,27 +33,33 @@ PAGES = {
 
 def scrape(scale: Scale) -> list[Row]:
     """P15."""
-    return _measured("P15", scale)
+    return _measured(scale)["P15"]
 
 
 def listing(scale: Scale) -> list[Row]:
     """P16."""
-    return _measured("P16", scale)
+    return _measured(scale)["P16"]
 
 
 def overview(scale: Scale) -> list[Row]:
     """P17."""
-    return _measured("P17", scale)
+    return _measured(scale)["P17"]
 
 
-def _measured(name: str, scale: Scale) -> list[Row]:
-    """Two deployments at once, with many sessions and with few, asked in turns."""
+@functools.cache
+def _measured(scale: Scale) -> dict[str, list[Row]]:
+    """All three on two deployments at once, with many sessions and with few, asked in turns: filling takes longest."""
+    with _filled(scale.sessions) as many, _filled(FEW) as few:
+        return {name: _rows(name, scale, many, few) for name in PAGES}
+
+
+def _rows(name: str, scale: Scale, many: Side, few: Side) -> list[Row]:
     what, path = PAGES[name]
-    with _filled(FEW, path) as few, _filled(scale.sessions, path) as many:
-        counts = _commands(*many), _commands(*few)
-        t = interleaved({"many": many[1], "few": few[1]}, rounds=scale.rounds, calls=20)
-        longest = [_longest(*side) for side in (many, few)]
-    took = [f"{1000 / t.rate(side):.1f} ms" for side in ("many", "few")]
+    sides = {side: partial(_ask, web, path) for side, (_, web) in (("many", many), ("few", few))}
+    counts = _commands(many[0], sides["many"]), _commands(few[0], sides["few"])
+    t = interleaved(sides, rounds=scale.rounds, calls=20)
+    took = [f"{1000 / t.rate(side):.1f} ms" for side in sides]
+    longest = _longest(many[0], sides["many"]), _longest(few[0], sides["few"])
     return [
         Row(name, f"commands of {what} among {scale.sessions:,}, scripts' calls included; among {FEW:,}",
             str(counts[0]), str(counts[1]), counts[0] / counts[1], Goal(1, 1)),
@@ -60,9 +69,14 @@ def _measured(name: str, scale: Scale) -> list[Row]:
     ]  # fmt: skip
 
 
+def _ask(web: TestClient, path: str) -> None:
+    answer = web.get(path)
+    assert answer.status_code == 200, answer.text
+
+
 @contextlib.contextmanager
-def _filled(count: int, path: str) -> Iterator[tuple[Deployment, Callable[[], object]]]:
-    """A deployment with a volume, a node and so many sessions, and what asks its admin side for the page."""
+def _filled(count: int) -> Iterator[Side]:
+    """A deployment with a volume, a node and so many sessions, and a client of its admin side."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "volume").mkdir()
         settings = {"volumes": f"a={folder}/volume", "node": "a", "admin_token": TOKEN, "sweeper": "in-process"}
@@ -73,13 +87,9 @@ def _filled(count: int, path: str) -> Iterator[tuple[Deployment, Callable[[], ob
             with TestClient(create_admin(sessions=d.sessions), headers={"Sec-Fetch-Site": "same-origin"}) as web:
                 web.post("/admin/ui/login", data={"token": TOKEN}, follow_redirects=False)
                 web.headers["X-Admin-Token"] = TOKEN
-
-                def ask() -> None:
-                    answer = web.get(path)
-                    assert answer.status_code == 200, answer.text
-
-                ask()  # connections and scripts are there
-                yield d, ask
+                for _, path in PAGES.values():
+                    _ask(web, path)  # connections and scripts are there
+                yield d, web
 
 
 def _commands(d: Deployment, ask: Callable[[], object]) -> int:
