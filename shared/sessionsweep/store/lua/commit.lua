@@ -7,7 +7,7 @@ ARGV
 RETURNS {status, {}, 0}
 ]]
 local session = KEYS[1]
-local rid, size = ARGV[1], tonumber(ARGV[2])
+local rid, size = ARGV[1], ARGV[2]
 --@include clock
 --@include layout
 --@include books
@@ -23,17 +23,20 @@ local idle_end, old_end = dies(h)
 if now >= idle_end or now >= old_end then return {'ended', {}, 0} end
 local value = redis.call('HGET', rkey, rid)
 if not value then return {'unknown', {}, 0} end
-local v = res(value)
-if v.state == 'l' then return {'ok', {}, 0} end
-if v.state ~= 'i' then return {'unknown', {}, 0} end
-if size > v.size then return {'limit:bytes', {}, 0} end
+local state, reserved, written = string.byte(value), size_of(value), tonumber(size)
+if state == LIVE then return {'ok', {}, 0} end
+if state ~= INTENT then return {'unknown', {}, 0} end
+if not is_sound(value) then error({err = 'DAMAGED a resource is cut short'}) end
+if written > reserved then return {'limit:bytes', {}, 0} end
 redis.call('UNLINK', prefix .. 'none') -- what is written must be kept on a full server; a slot being moved refuses here
-event(prefix, 'e', 'resource_committed', 's', sid, 'x', rid, 'size', string.format('%.0f', size))
+event(prefix, 'e', 'resource_committed', 's', sid, 'x', rid, 'size', size)
 redis.call('ZREM', prefix .. 'i', sid .. ' ' .. rid)
-h.bytes = h.bytes - (v.size - size)
-count('b_active', size - v.size)
-v.state, v.size, v.used, v.till = 'l', size, now, 0
-redis.call('HSET', rkey, rid, pack(v))
-save_counts(prefix, sid, h)
-close_books(prefix)
+redis.call('HSET', rkey, rid, 'l' .. string.sub(value, 2, 2) .. struct.pack('>I6', written) .. string.sub(value, 9, 14)
+  .. struct.pack('>I6I6', now, 0) .. string.sub(value, 27))
+if written < reserved then
+  h.bytes = h.bytes - (reserved - written)
+  save_counts(prefix, sid, h)
+  count('b_active', written - reserved)
+  close_books(prefix)
+end
 return {'ok', {}, 0}

@@ -66,8 +66,8 @@ if added then
   redis.call('HSET', prefix .. 'l', location, 1)
 end
 local till = live == '1' and 0 or now + timeout
-redis.call('HSET', rkey, rid, pack({state = live == '1' and 'l' or 'i', kind = kind, size = size, created = now, used = now,
-  till = till, tries = 0, loc = number, purpose = purpose, error = ''}))
+redis.call('HSET', rkey, rid, struct.pack(RES, live == '1' and 'l' or 'i', kind, size, now, now, till, 0, number,
+  #purpose, purpose, 0, ''))
 if live ~= '1' then redis.call('ZADD', prefix .. 'i', till, sid .. ' ' .. rid) end
 -- an entry far ahead, so that the streams of a process that died can be found
 if kind == 's' then redis.call('ZADD', prefix .. 'q:' .. location, 'NX', string.format('%.0f', FAR), sid) end

@@ -45,7 +45,7 @@ class Receipts(Operation[tuple[int, tuple[Tombstone, ...]]]):
 
     partition: str
     cursor: int = 0
-    count: int = 500
+    count: int = 200
     repeatable: ClassVar[bool] = True
 
 

@@ -9,9 +9,9 @@ end
 -- Tells what is about to be done, before the first write of it: a stream that can't be written stops it whole, and a full
 -- server refuses here what it must refuse.
 local function event(prefix, ...)
-  redis.call('XADD', prefix .. 'ev', 'MAXLEN', '~', 10000, '*', ...)
+  redis.call('XADD', prefix .. 'ev', 'MAXLEN', '~', '10000', '*', ...)
 end
 -- Tells what is so whether or not it can be told.
 local function remark(prefix, ...)
-  redis.pcall('XADD', prefix .. 'ev', 'MAXLEN', '~', 10000, '*', ...)
+  redis.pcall('XADD', prefix .. 'ev', 'MAXLEN', '~', '10000', '*', ...)
 end
