@@ -12,9 +12,11 @@ import redis
 from command_line import Deployment
 
 from sessionsweep.model.holds import ALL, Hold
+from sessionsweep.operator import vitals
 from sessionsweep.operator.doctor import Code, Finding, Level, examine
 from sessionsweep.operator.doctor import deployment as deployment_checks
 from sessionsweep.operator.doctor import server as server_checks
+from sessionsweep.operator.verdict import judge
 from sessionsweep.store import operations as op
 from sessionsweep.volumes.space import Space
 from sessionsweep_workers.devstack.server import EmbeddedServer
@@ -120,6 +122,24 @@ def test_a_disk_that_fills(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
         shown = type(row)(**{**{f: getattr(row, f) for f in row.__slots__}, "disk": Space(used, 100 - used)})
         first = next(iter(deployment_checks._disk("volume a", shown, ephemeral=True)))
         assert (first.level, f"{used}% full" in first.text) == (level, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "free", "said"),
+    [
+        ("EROFS", 50, "files can be neither kept nor deleted"),
+        ("ENOSPC", 50, "no file can be kept there; deleting goes on"),  # no inode is left
+        ("ENOSPC", 0, ""),  # the disk is full, and that is told
+    ],
+)
+def test_a_volume_that_cannot_be_written(node: Node, error: str, free: int, said: str) -> None:
+    (volume,) = node.core.mounts.here()
+    row = {"at": node.store.execute(op.Facts()).now, "volumes": {volume.id: "a"}, "unwritable": {volume.id: error}}
+    row["space"] = {volume.id: {"used": 50, "free": free}}
+    node.store.execute(op.TablePut("n", "a", json.dumps(row)))
+    told = [one for one in judge(vitals.look(node.core, node.store), node.settings) if one.level is Level.FAILURE]
+    assert [one.code for one in told] == [Code.UNWRITABLE if said else Code.DISK]
+    assert said in told[0].text
 
 
 def test_holds_dead_letters_and_books(node: Node) -> None:

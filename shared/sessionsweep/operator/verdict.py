@@ -21,6 +21,7 @@ from sessionsweep.units import format_size
 from sessionsweep.volumes.space import Space
 
 DISK_FULL, DISK_FILLING = 0.9, 0.85  # of a disk; the alert rules tell of the first
+NO_ROOM = ("ENOSPC", "EDQUOT")  # of writing; deleting needs none
 YOUNG = 3  # intervals in which a deployment has just begun: who is still to come isn't missed
 #: What the verdict says in other words already, of a node or of a hold.
 TOLD = frozenset({Code.HOLD, Code.WORKER})
@@ -168,12 +169,17 @@ def _waits(place: Place) -> str:
 def _unwritable(seen: Vitals) -> Iterator[Finding]:
     for node in seen.nodes:
         for volume_id, error in node.unwritable.items():
-            name = node.volumes.get(volume_id)
-            if node.alive and name is not None:
-                why = causes.explained(error)
-                text = f"{node.name} can't write it ({why}), so files can be neither kept nor deleted"
-                fix = f"let the service's user write {name} on {node.name}, or repair and mount it again"
-                yield failure(Code.UNWRITABLE, f"volume {name}", text, fix)
+            name, space = node.volumes.get(volume_id), node.space.get(volume_id)
+            if not node.alive or name is None:
+                continue
+            no_room = error in NO_ROOM
+            if no_room and space is not None and space.full > DISK_FULL:
+                continue  # the disk is told to be full
+            text = f"{node.name} can't write it ({causes.explained(error)})"
+            what = "no file can be kept there; deleting goes on" if no_room else "files can be neither kept nor deleted"
+            fix = f"let the service's user write {name} on {node.name}, or repair and mount it again"
+            room = f"make room on {node.name}: see df -i, and its quota"
+            yield failure(Code.UNWRITABLE, f"volume {name}", f"{text}: {what}", room if no_room else fix)
 
 
 def _disks(seen: Vitals, measured: Collection[str]) -> Iterator[Finding]:
