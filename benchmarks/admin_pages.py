@@ -64,8 +64,9 @@ def _rows(name: str, scale: Scale, many: Side, few: Side) -> list[Row]:
         Row(name, f"commands of {what} among {scale.sessions:,}, scripts' calls included; among {FEW:,}",
             str(counts[0]), str(counts[1]), counts[0] / counts[1], Goal(1, 1)),
         Row(name, "… its time", *took, 1 / t.ratio("many", "few"), Goal(most=1.5)),
-        Row(name, "… its longest command in the server, ms", f"{longest[0]:.2f} ms", f"{longest[1]:.2f} ms",
-            longest[0], Goal(most=5)),
+        Row(name, "… its longest command in the server, median (and worst) of 20 requests, ms",
+            *(f"{statistics.median(times):.2f} ms ({times[-1]:.2f})" for times in longest),
+            statistics.median(longest[0]), Goal(most=5)),
     ]  # fmt: skip
 
 
@@ -106,12 +107,17 @@ def _commands(d: Deployment, ask: Callable[[], object]) -> int:
     return int(statistics.median(found))
 
 
-def _longest(d: Deployment, ask: Callable[[], object]) -> float:
-    """Milliseconds that one command of twenty requests took at most, by the server's slow log."""
-    d.client.config_set("slowlog-max-len", 100_000)
+def _longest(d: Deployment, ask: Callable[[], object]) -> list[float]:
+    """Milliseconds that the longest command of each of twenty requests took, by the server's slow log, shortest first.
+
+    That is time on the clock: on a busy machine a few have waited for their processor.
+    """
+    d.client.config_set("slowlog-max-len", 10_000)
     d.client.config_set("slowlog-log-slower-than", 0)
-    d.client.slowlog_reset()
+    found = []
     for _ in range(20):
+        d.client.slowlog_reset()
         ask()
+        found.append(max(entry["duration"] for entry in d.client.slowlog_get(10_000)) / 1000)
     d.client.config_set("slowlog-log-slower-than", -1)
-    return float(max(entry["duration"] for entry in d.client.slowlog_get(100_000))) / 1000
+    return sorted(found)
