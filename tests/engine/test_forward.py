@@ -172,7 +172,7 @@ def test_the_log_has_constant_names_and_fields(node: Node, caplog: pytest.LogCap
     forward(node).run_once()
     created, ended = (record for record in caplog.records if record.name == event_log.NAME)
     assert (created.getMessage(), ended.getMessage()) == ("session_created", "session_ended")
-    assert (created.session_id, ended.session_id, ended.owed) == (session.id, session.id, 0)  # type: ignore[attr-defined]
+    assert (created.session_id, ended.reason, ended.owed) == (session.id, "logout", 0)  # type: ignore[attr-defined]
     assert created.event_id == kept(node)[0]  # type: ignore[attr-defined]
 
 
