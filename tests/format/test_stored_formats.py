@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from sessionsweep.errors import StoreError
+from sessionsweep.model.books import imbalance
 from sessionsweep.model.session import mac_of
 from sessionsweep.model.states import Outcome, ResourceState
 from sessionsweep.store import operations as op
@@ -112,6 +113,13 @@ def test_a_tombstone_says_what_it_said(store: RedisStore, written: dict[str, Any
     after = store.execute(op.PeekSession(written["ended"])).tombstone
     assert after is not None
     assert (after.owed, after.deleted, after.places[0].deleted) == (0, said[2] + 1, said[2] + 1)
+
+
+def test_its_books_balance_and_go_on(store: RedisStore, written: dict[str, Any]) -> None:
+    books = store.execute(op.Counters("00"))
+    assert imbalance(books) == 0, books
+    store.execute(op.Register(written["bare"], "1111111111111111", "f", "v.0000000000000001", 1))
+    assert store.execute(op.Counters("00"))["reg"] == books["reg"] + 1
 
 
 def test_its_events_are_read(store: RedisStore, written: dict[str, Any]) -> None:

@@ -33,7 +33,6 @@ redis.call('HSET', rkey, rid, pack({state = 'l', kind = 'f', size = size, create
   loc = number, purpose = 'found', error = ''}))
 redis.call('SETRANGE', session, 46, struct.pack('>I2I2I6', h.resources + 1, h.streams, h.bytes + size))
 redis.call('SETRANGE', session, 1, string.char(bit.bor(h.flags, OWNS)))
-count('reg', 1)
 count('reg:f', 1)
 count('active', 1)
 count('b_active', size)

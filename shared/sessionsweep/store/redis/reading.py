@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sessionsweep.model.books import REGISTERED
 from sessionsweep.model.events import read_event
 from sessionsweep.model.ids import is_resource_id, is_session_id
 from sessionsweep.model.receipts import ReceiptPlace
@@ -107,6 +108,13 @@ def events(o: op.Events, reply: list[Any]) -> op.EventPage:
     rows, last, lost = reply
     found = (read_event(o.partition, text(place), pairs(flat)) for place, flat in rows)
     return op.EventPage(tuple(e for e in found if e is not None), f"{o.partition}:{text(last)}", bool(lost))
+
+
+def counters(_: op.Counters, reply: list[bytes]) -> dict[str, int]:
+    found = {name: int(n) for name, n in pairs(reply).items() if n.lstrip("-").isdecimal()}
+    # scripts count by kind alone; what stands under `reg` itself an earlier release counted
+    kinds = sum(n for name, n in found.items() if name.startswith(f"{REGISTERED}:"))
+    return found | {REGISTERED: found.get(REGISTERED, 0) + kinds} if kinds else found
 
 
 def lines(raw: bytes | None) -> list[str]:

@@ -323,7 +323,7 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
     ),
     op.DropLease: Wire(reading.flag, lambda o, k: [k.globals(f"l:{o.name}")], lambda o: [o.token], "drop_lease"),
     op.Counters: Wire(
-        lambda _, r: {name: int(n) for name, n in reading.pairs(r).items() if n.lstrip("-").isdecimal()},
+        reading.counters,
         lambda o, k: [k.counters(o.partition)],
         command=("HGETALL",),
     ),
