@@ -143,6 +143,21 @@ def test_a_filter_looks_at_a_bounded_number_and_finds_what_is_behind(
     assert [one["session_id"] for one in page["events"]] == [last.id]
 
 
+def test_no_stream_runs_ahead_of_one_that_is_longer(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeline, "LOOKED_AT", 40)
+    for _ in range(60):
+        admin.node.sessions.create()
+    admin.node.store.execute(op.Emit(EventName.HOLD_LIFTED, fields={"scope": "all"}))
+    names = ["session_created", "hold_lifted"]
+    page = admin.get("/events", name=names)
+    seen = list(page["events"])
+    while page["next_cursor"]:
+        page = admin.get("/events", name=names, cursor=page["next_cursor"])
+        seen += page["events"]
+    assert len(seen) == 61
+    assert seen[-1]["name"] == "hold_lifted"
+
+
 def test_what_was_dropped_is_told_of(admin: Admin, redis_url: str, namespace: str) -> None:
     import redis
 
