@@ -168,13 +168,13 @@ def has(text: str, words: tuple[str, ...]) -> bool:
     return all(word in text for word in words)
 
 
-def seen(watched: Watched, prometheus: Prometheus, fault: Fault) -> dict[str, str]:
-    """Who says it, and how; `doctor` is asked only where the two others agree, as it takes a second to start."""
+def seen(watched: Watched, prometheus: Prometheus, fault: Fault, expected: bool) -> dict[str, str]:
+    """Who says it, and how; `doctor`, which takes a second to start, where the others say what is expected."""
     told = {}
     told["dashboard"] = next((one for one in watched.overview() if has(one, fault.said)), "")
     alerts = [summary for name, _, summary in prometheus.firing() if name == fault.alert]
     told["alert"] = next((one for one in alerts if has(one, fault.summary)), "")
-    if bool(told["dashboard"]) == bool(told["alert"]):
+    if bool(told["dashboard"]) == bool(told["alert"]) == expected:
         found = [one for one in watched.doctor() if one["code"] == fault.code]
         lines = [f"{one['area']}: {one['text']}. {one['fix']}" for one in found]
         told["doctor"] = next((one for one in lines if has(one, fault.said)), "")
@@ -219,12 +219,12 @@ def told_and_cleared(watched: Watched, prometheus: Prometheus, fault: Fault) -> 
 
     def told() -> bool:
         last.clear()
-        last.update(seen(watched, prometheus, fault))
+        last.update(seen(watched, prometheus, fault, expected=True))
         return len(last) == 3 and all(last.values())
 
     def silent() -> bool:
         last.clear()
-        last.update(seen(watched, prometheus, fault))
+        last.update(seen(watched, prometheus, fault, expected=False))
         return len(last) == 3 and not any(last.values())
 
     def looked(what: Callable[[], bool], meaning: str) -> None:
