@@ -1,7 +1,7 @@
 # `make` lists what there is to make. PYTHON=… chooses the interpreter that .venv is made with.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench faults scale format docs clean
+.PHONY: help up test check bench faults scale format docs screenshots clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -18,7 +18,7 @@ SCALED = tests/integrations/test_asgi_servers.py tests/integrations/test_asgi_st
 	tests/integrations/test_django_project.py tests/store/test_store_link.py
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The stamp's age says whether pyproject.toml changed; .ci/venv also looks whether the checkout was moved.
 .venv/.stamp: pyproject.toml .ci/venv
@@ -53,6 +53,9 @@ format: .venv/.stamp ## format the code
 
 docs: .venv/.stamp ## write the generated pages of docs/ again
 	$(BIN)/python docs/generate.py
+
+screenshots: .venv/.stamp ## take docs/images/admin/ again: every page of the dashboard, in chromium
+	$(BIN)/python docs/screenshots.py
 
 clean: ## remove what was made here: .venv, caches, builds
 	rm -rf .venv .venv.lock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

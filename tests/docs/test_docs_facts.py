@@ -49,7 +49,7 @@ def test_the_drawing_of_resources_is_the_table() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_setting_on_a_page_exists(page: Path) -> None:
     known = {f"{PREFIX}{field.upper()}" for field in Settings.model_fields} | OPTIONS
-    named = set(re.findall(rf"{PREFIX}[A-Z][A-Z_]*[A-Z]", page.read_text(encoding="utf-8")))
+    named = set(re.findall(rf"\b{PREFIX}[A-Z][A-Z_]*[A-Z]", page.read_text(encoding="utf-8")))
     assert sorted(named - known) == []
 
 
