@@ -68,11 +68,13 @@ def test_a_second_call_replaces_what_the_first_added() -> None:
     install(app, settings(cleanup_interval=60))
     first = set(app.conf.beat_schedule)
     tasks = {name: app.tasks[name] for name in names.TASKS}
+    steps = {blueprint: {step.name for step in app.steps[blueprint]} for blueprint in ("worker", "consumer")}
     install(app, settings(cleanup_interval=5))
     assert set(app.conf.beat_schedule) == first
     assert {entry["schedule"] for name, entry in app.conf.beat_schedule.items() if "idle" in name} == {5.0}
     assert all(app.tasks[name] is not tasks[name] for name in names.TASKS)
-    assert len(app.steps["worker"]) == len(app.steps["consumer"]) == 1
+    for blueprint, known in steps.items():
+        assert sorted(step.name for step in app.steps[blueprint]) == sorted(known), f"{blueprint}: once each"
 
 
 @pytest.mark.smoke
