@@ -15,8 +15,8 @@ import redis
 from command_line import ADMIN, Deployment
 
 from sessionsweep.engine.reclaim import Reclaim
-from sessionsweep.model.events import EventName
-from sessionsweep.model.ids import new_session_id
+from sessionsweep.model.events import CAP, EventName
+from sessionsweep.model.ids import new_resource_id, new_session_id
 from sessionsweep.store import operations as op
 from sessionsweep_workers.devstack.ports import free_port
 from support.processes import LocalProcess, wait_until
@@ -74,6 +74,18 @@ def test_replay_says_what_is_no_longer_kept(cli: Deployment) -> None:
     assert shown.status == 0
     assert "no longer kept" in shown.err
     assert not cli("sessions", "replay", session.id, "--json").json()["complete"]
+
+
+def test_replay_goes_to_the_end_of_a_life_that_fills_its_stream(cli: Deployment) -> None:
+    session, _ = cli.sessions.create()
+    resources = [new_resource_id() for _ in range(CAP // 2 - 100)]
+    begun = [op.Register(session.id, resource, "f", "v:none", 1, max_resources=CAP) for resource in resources]
+    cli.sessions.store.execute_many([*begun, *(op.Release(session.id, resource) for resource in resources)])
+    session.end()
+    told = cli("sessions", "replay", session.id, "--json").json()
+    assert told["complete"]
+    assert told["events"][-1]["name"] == "session_ended"
+    assert len({one["id"] for one in told["events"]}) == len(told["events"]) == 2 * len(resources) + 2
 
 
 def test_wrong_usage(cli: Deployment) -> None:

@@ -39,7 +39,7 @@ def forward(node: Node, *hooks: Callable[[Event], object]) -> Forward:
 
 def kept(node: Node, partition: str = "00") -> list[str]:
     """The ids of all events that a stream holds."""
-    return [event.id for event in node.store.execute(op.Events(partition, "", 1000)).events]
+    return [event.id for event in node.store.execute(op.Events(partition)).events]
 
 
 def test_each_event_is_told_once_and_in_order(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def hooks_of(cluster: Cluster) -> Callable[[], list[str]]:
 
 
 def kept(sessions: Sessions) -> list[str]:
-    return [event.id for event in sessions.store.execute(op.Events("00", "", 1000)).events]
+    return [event.id for event in sessions.store.execute(op.Events("00")).events]
 
 
 def with_hook(cluster: Cluster, function: str) -> dict[str, str | None]:

@@ -178,7 +178,7 @@ def replay(core: Core, store: Store, session_id: str) -> Timeline:
     wanted = Wanted(session_id=session_id)
     events, cursors = list[Event](), Cursors.of(run(streams(core, session_id), store))
     for _ in range(PAGES):
-        read = page(store, cursors, MOST_EVENTS, wanted)
+        read = page(store, cursors, LOOKED_AT, wanted)
         events += read.events
         cursors = read.cursors
         if not read.more:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from sessionsweep.model.events import Event, EventName, place_after
 from sessionsweep.store.operations.base import Operation
 
-MOST_EVENTS = 1000  # in one answer: more would keep the server from its other clients for too long
+MOST_EVENTS = 500  # in one answer: more would keep the server from its other clients for too long
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Events(Operation[EventPage]):
 
     partition: str
     after: str = ""
-    count: int = 500
+    count: int = MOST_EVENTS
     repeatable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
