@@ -11,6 +11,7 @@ import redis
 from sessionsweep import StoreFullError
 from sessionsweep.store import operations as op
 from sessionsweep_workers.devstack.server import EmbeddedServer
+from support.books import members
 from support.nodes import Node
 
 
@@ -62,7 +63,7 @@ def test_a_session_that_logs_in_keeps_its_token(server: EmbeddedServer, make_nod
     with full(server):
         token = session.log_in("ana")
     assert node.sessions.open(token).user == "ana"
-    assert node.store.execute(op.Members("ana")) == (session.id,)
+    assert members(node.store.execute, "ana") == (session.id,)
 
 
 def test_a_save_is_refused_whole_and_without_data_renews(

@@ -9,6 +9,7 @@ from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from sessionsweep.store.outbox import drain
 from sessionsweep.store.redis.sync import RedisStore
+from support.books import members
 
 SID = "00a1b2c3d4e5f6g7h8j9"
 RID = "0123456789abcdef.wav"
@@ -64,7 +65,7 @@ def test_an_entry_gives_back_what_it_says(
     store: RedisStore, redis_url: str, entry: str, places_left: tuple[int, int], shares_left: int
 ) -> None:
     deliver(store, redis_url, entry.encode())
-    assert tuple(len(store.execute(op.Members(user))) for user in ("ana", None)) == places_left
+    assert tuple(len(members(store.execute, user)) for user in ("ana", None)) == places_left
     assert shares(store) == shares_left
 
 

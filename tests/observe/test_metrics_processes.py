@@ -39,6 +39,7 @@ def serve(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[Serve]:
         "SESSIONSWEEP_NAMESPACE": namespace,
         "SESSIONSWEEP_SECRET_KEY": KEY,
         "SESSIONSWEEP_NODE": "node-v",
+        "SESSIONSWEEP_SOCKET_TIMEOUT": "60",  # a machine busy with other tests may stand still for longer than the usual 5
         "SESSIONSWEEP_VOLUMES": f"v={tmp_path / 'volume'}",
     }
     with contextlib.ExitStack() as stack:
@@ -62,7 +63,7 @@ def visit(url: str, count: int) -> Counter[int]:
     """`count` new visitors write a file each, and another in a second request: who answered how often."""
 
     def one(_: int) -> list[int]:
-        with httpx.Client(base_url=url, timeout=60, headers={"Connection": "close"}) as web:
+        with httpx.Client(base_url=url, timeout=120, headers={"Connection": "close"}) as web:
             answers = [web.post("/file") for _ in range(2)]
         assert [answer.status_code for answer in answers] == [200, 200], answers[0].text
         return [answer.json()["pid"] for answer in answers]

@@ -15,6 +15,7 @@ from sessionsweep import (
     SessionEndedError,
 )
 from sessionsweep.store import operations as op
+from support.books import members
 from support.nodes import Node
 from support.processes import wait_until
 
@@ -308,7 +309,7 @@ def test_the_longest_name_a_user_may_have_is_bound_listed_and_given_back(node: N
     listed, _ = node.sessions.list(user)
     assert [found.id for found in listed] == [session.id]
     assert session.end()
-    assert node.store.execute(op.Members(user)) == ()
+    assert members(node.store.execute, user) == ()
 
 
 def test_while_idle_ends_are_held_its_client_alone_brings_an_idle_session_back(node: Node) -> None:

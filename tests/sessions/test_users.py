@@ -13,6 +13,7 @@ from sessionsweep.sessions import files, lifecycle
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, Work, run
 from sessionsweep.store.outbox import drain
+from support.books import members
 from support.nodes import Node
 
 
@@ -112,7 +113,7 @@ def test_a_place_that_nobody_bound_is_free_when_it_is_needed(make_node: Callable
         session.extend()
     kept, _ = node.sessions.create(user="ana")
     assert node.sessions.end_user("ana", except_id=kept.id) == 0
-    assert node.store.execute(op.Members("ana")) == (kept.id,)
+    assert members(node.store.execute, "ana") == (kept.id,)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from sessionsweep.model.ids import new_resource_id, new_session_id
 from sessionsweep.model.session import FLAG_TOTAL_BOOK, FLAG_USER_BOOK, FLAG_USER_QUOTA
 from sessionsweep.model.states import Outcome
 from sessionsweep.store import operations as op
+from support.books import members
 
 HOUR = 3_600_000
 
@@ -203,11 +204,11 @@ def test_what_a_session_left_with_a_user_is_told_apart_from_what_it_has_when_it_
     first, later = owed[:4], owed[4:]
     for one in first:
         store.do(op.GiveBack(one.user, one.session_id, one.resource_id, one.before))
-    assert store.do(op.Members("ana")) == (sid,)
+    assert members(store.do, "ana") == (sid,)
     assert store.do(op.ReserveQuota("ana", sid, "r2", 0, max_resources=1)).status == "limit:resources"
     for one in later:
         store.do(op.GiveBack(one.user, one.session_id, one.resource_id, one.before))
-    assert store.do(op.Members("ana")) == ()
+    assert members(store.do, "ana") == ()
     assert store.do(op.ReserveQuota("ana", sid, "r2", 0, max_resources=1)).status == "ok"
 
 

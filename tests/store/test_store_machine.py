@@ -413,7 +413,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.both(op.ReserveQuota(user, sid, share, size, limit, 120 * (limit % 2), present=what > 4))
         elif user:
             self.both(op.GiveBack(user, sid, share, before and self.memory.now + before))
-        self.both(op.Members(user, 0, 2))
+        self.both(op.BookPage(user, limit=2))
         self.both(op.BookPage(user, 0 if limit else 10**15 + self.memory.now, sid, 1 + size // 40))
 
 

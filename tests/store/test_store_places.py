@@ -10,6 +10,7 @@ from driving import T0, P, Subject
 
 from sessionsweep.model.ids import new_resource_id, new_session_id
 from sessionsweep.store import operations as op
+from support.books import members
 
 MINUTE = 60_000
 
@@ -26,7 +27,7 @@ def test_places_are_reserved_up_to_the_limit(store: Subject, user: str | None) -
     assert store.do(op.Reserve(user, first, 2)) == op.Reserved(True, T0 + MINUTE, 1)
     assert store.do(op.Reserve(user, second, 2)) == op.Reserved(True, T0 + MINUTE, 2)
     assert store.do(op.Reserve(user, third, 2)) == op.Reserved(False, T0 + MINUTE, 2)
-    assert set(store.do(op.Members(user))) == {first, second}
+    assert set(members(store.do, user)) == {first, second}
 
 
 def test_reserving_again_is_success_even_at_the_limit(store: Subject, user: str | None) -> None:
@@ -36,7 +37,7 @@ def test_reserving_again_is_success_even_at_the_limit(store: Subject, user: str 
     assert store.do(op.Reserve(user, sid, 1)) == op.Reserved(True, T0 + 1000 + MINUTE, 1)
     store.do(op.Confirm(user, sid))
     assert store.do(op.Reserve(user, sid, 1)).ok
-    assert store.do(op.Members(user)) == (sid,)
+    assert members(store.do, user) == (sid,)
 
 
 def test_a_lapsed_reservation_still_counts_but_is_told_first(store: Subject, user: str | None) -> None:
@@ -48,7 +49,7 @@ def test_a_lapsed_reservation_still_counts_but_is_told_first(store: Subject, use
     refused = store.do(op.Reserve(user, asking, 3))
     assert refused == op.Reserved(False, store.now + MINUTE, 3, (lapsed, old))
     assert store.do(op.Reserve(user, asking, 3, suspects=1)).suspects == (lapsed,)
-    assert set(store.do(op.Members(user))) == {old, lapsed, fresh}
+    assert set(members(store.do, user)) == {old, lapsed, fresh}
 
 
 def test_confirmed_places_last_in_the_order_in_which_they_were_confirmed(store: Subject, user: str | None) -> None:
@@ -60,8 +61,7 @@ def test_confirmed_places_last_in_the_order_in_which_they_were_confirmed(store: 
         store.advance(10)
     store.advance(10 * MINUTE)
     assert store.do(op.Confirm(user, sids[0])) is True
-    assert store.do(op.Members(user)) == tuple(sids)
-    assert store.do(op.Members(user, 1, 1)) == (sids[1],)
+    assert members(store.do, user) == tuple(sids)
     assert store.do(op.Reserve(user, new_session_id(P), 3)).suspects == tuple(sids)
 
 
@@ -86,7 +86,7 @@ def test_without_a_limit_a_place_is_reserved_in_any_case(store: Subject, user: s
 def test_a_place_can_be_confirmed_without_a_reservation(store: Subject, user: str | None) -> None:
     sid = new_session_id(P)
     assert store.do(op.Confirm(user, sid)) is True
-    assert store.do(op.Members(user)) == (sid,)
+    assert members(store.do, user) == (sid,)
 
 
 def test_a_place_is_given_back_once(store: Subject, user: str | None) -> None:
@@ -94,7 +94,7 @@ def test_a_place_is_given_back_once(store: Subject, user: str | None) -> None:
     store.do(op.Reserve(user, sid, 1))
     assert store.do(op.GiveBack(user, sid)) is True
     assert store.do(op.GiveBack(user, sid)) is False
-    assert store.do(op.Members(user)) == ()
+    assert members(store.do, user) == ()
     assert store.do(op.Reserve(user, new_session_id(P), 1)).ok
 
 
@@ -115,13 +115,13 @@ def test_a_place_that_was_seen_to_be_nobodys_is_given_back_if_it_was_taken_befor
     store.do(op.Confirm(user, sid))
     assert seen(T0 - 1) is False, "it was bound since"
     assert seen(T0) is True
-    assert store.do(op.Members(user)) == ()
+    assert members(store.do, user) == ()
 
 
 def test_books_are_apart(store: Subject) -> None:
     sid = new_session_id(P)
     store.do(op.Confirm("ana", sid))
-    assert (store.do(op.Members("bob")), store.do(op.Members(None))) == ((), ())
+    assert (members(store.do, "bob"), members(store.do, None)) == ((), ())
 
 
 def quota(store: Subject, sid: str, rid: str, size: int, **limits: int) -> str:
@@ -204,7 +204,7 @@ def test_giving_back_a_share_leaves_the_place(store: Subject) -> None:
     store.do(op.Confirm("ana", sid))
     quota(store, sid, rid, 1)
     store.do(op.GiveBack("ana", sid, rid))
-    assert store.do(op.Members("ana")) == (sid,)
+    assert members(store.do, "ana") == (sid,)
     quota(store, sid, rid, 1)
     store.do(op.GiveBack("ana", sid))
     assert store.do(op.GiveBack("ana", sid, rid)) is True
@@ -226,7 +226,7 @@ def test_a_book_is_walked_oldest_first_whoever_leaves_it_meanwhile(store: Subjec
     sids = sorted(new_session_id(P) for _ in range(9))
     for number, sid in enumerate(sids):
         store.do(op.Confirm(user, sid, T0 + step * number))
-    assert walk(store, user, lambda: None) == list(store.do(op.Members(user))) == sids
+    assert walk(store, user, lambda: None) == list(members(store.do, user)) == sids
     leaving = iter(sids[:3])
     seen = walk(store, user, lambda: [store.do(op.GiveBack(user, sid)) for sid in [next(leaving, "")] if sid])
     assert seen == sids, "who left had been seen"

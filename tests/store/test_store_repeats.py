@@ -49,7 +49,7 @@ class Scene:
         found: list[Any] = [self.store.books(), self.store.wheel(), self.store.outbox(), set(self.store.scan())]
         found += [set(do(op.Queues(P))), do(op.DeadLetters(P)), do(op.Meta()), do(op.Table("vols"))]
         for user in (USER, None):
-            found.append(do(op.Members(user)))
+            found.append(do(op.BookPage(user)))
         for sid in (self.live, self.over, self.broken, self.fresh):
             found += [do(op.PeekSession(sid)), set(do(op.ListResources(sid)))]
         return found
@@ -116,7 +116,6 @@ CASES: list[Case] = [
     (lambda s: op.GiveBack(USER, s.live), false),
     (lambda s: op.GiveBack(USER, s.live, s.file), false),
     (lambda s: op.BookPage(USER), None),
-    (lambda s: op.Members(USER), None),
     (lambda s: op.Events(P), None),
     (lambda s: op.TablePut("holds", "all", "{}"), false),
     (lambda s: op.TableDrop("holds", "all"), false),

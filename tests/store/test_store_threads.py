@@ -18,6 +18,7 @@ from sessionsweep.model.ids import new_resource_id, new_session_id
 from sessionsweep.model.states import EndReason, Outcome
 from sessionsweep.store import operations as op
 from sessionsweep.store.memory import MemoryStore
+from support.books import members
 
 THREADS = 8
 
@@ -294,7 +295,7 @@ def test_never_more_places_than_the_limit() -> None:
 
     race(work)
     assert got.count(True) == 25
-    assert len(store.execute(op.Members("ana"))) == 25
+    assert len(members(store.execute, "ana")) == 25
 
 
 def test_an_alias_makes_one_session_whoever_asks() -> None:

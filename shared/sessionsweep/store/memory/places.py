@@ -10,7 +10,6 @@ from sessionsweep.store.operations import (
     BookPage,
     Confirm,
     GiveBack,
-    Members,
     Place,
     Reserve,
     Reserved,
@@ -81,13 +80,6 @@ def book_page(state: State, operation: BookPage, now: int) -> tuple[Place, ...]:
 
 
 @common_step
-def members(state: State, operation: Members, now: int) -> tuple[str, ...]:
-    """A page of a book."""
-    ordered = _in_order(state.books.get(operation.user, {}))
-    return tuple(ordered[operation.offset : operation.offset + operation.limit])
-
-
-@common_step
 def reserve_quota(state: State, operation: ReserveQuota, now: int) -> Share:
     """Reserves a share, or sets its size."""
     quota = state.quotas.get(operation.user, {})
@@ -123,6 +115,5 @@ STEPS: dict[type, Step] = {
     Confirm: confirm,
     GiveBack: give_back,
     BookPage: book_page,
-    Members: members,
     ReserveQuota: reserve_quota,
 }

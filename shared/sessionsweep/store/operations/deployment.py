@@ -90,16 +90,6 @@ class BookPage(Operation[tuple[Place, ...]]):
 
 
 @dataclass(frozen=True, slots=True)
-class Members(Operation[tuple[str, ...]]):
-    """Session ids in a user's book, oldest place first."""
-
-    user: str | None
-    offset: int = 0
-    limit: int = 100
-    repeatable: ClassVar[bool] = True
-
-
-@dataclass(frozen=True, slots=True)
 class Share:
     """`status`: ok (the resource may be registered until `deadline`, ms), limit:resources, limit:bytes, gone.
 

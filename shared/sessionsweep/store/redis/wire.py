@@ -290,12 +290,6 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         lambda o: [o.since, o.after, o.limit],
         "book_page",
     ),
-    op.Members: Wire(
-        lambda _, r: tuple(reading.text(m) for m in r),
-        lambda o, k: [_book(o.user, k)],
-        lambda o: [o.offset, o.offset + o.limit - 1],
-        command=("ZRANGE",),
-    ),
     op.ReserveQuota: Wire(
         lambda _, r: op.Share(reading.text(r[0]), r[1], tuple(sorted(reading.text(share) for share in r[2]))),
         lambda o, k: [k.user_quota(o.user)],
