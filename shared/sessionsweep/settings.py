@@ -10,23 +10,14 @@ import os
 import secrets
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PrivateAttr,
-    SecretBytes,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretBytes, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from sessionsweep.errors import ConfigurationError
-from sessionsweep.settings_report import PREFIX, DefaultText, explain, nearest, shown
+from sessionsweep.settings_report import PREFIX, DefaultText, Setting, Source, explain, nearest, shown
 from sessionsweep.settings_values import (
     MAKE_KEY,
     Network,
@@ -50,8 +41,6 @@ from sessionsweep.units import parse_duration, parse_size
 
 __all__ = ["PREFIX", "Setting", "Settings", "Source", "VolumeSpec", "redact_url"]
 
-Source = Literal["argument", "environment", "file", "framework", "default"]
-
 #: Signs the tokens of `memory://`: one for each process, as is what they open.
 _MEMORY_KEY = (SecretBytes(secrets.token_urlsafe(32).encode()),)
 
@@ -59,17 +48,6 @@ Duration = Annotated[float, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0.001)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 Count = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One row of `config show`: a setting as it stands. `value` never shows a secret."""
-
-    name: str
-    variable: str
-    value: str
-    source: Source
-    meaning: str
 
 
 class Settings(BaseSettings):

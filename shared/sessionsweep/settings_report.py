@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
@@ -14,6 +14,18 @@ from sessionsweep.settings_values import redact_url
 from sessionsweep.units import format_duration, format_size, parse_duration, parse_size
 
 PREFIX = "SESSIONSWEEP_"
+Source = Literal["argument", "environment", "file", "framework", "default"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of `config show`: a setting as it stands. `value` never shows a secret."""
+
+    name: str
+    variable: str
+    value: str
+    source: Source
+    meaning: str
 
 
 @dataclass(frozen=True, slots=True)
