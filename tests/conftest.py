@@ -6,7 +6,7 @@ import contextlib
 import gc
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,18 @@ def pytest_collection_finish() -> None:
     """What was imported and collected stays: passed over, it no longer makes each `gc.collect` of a test slow."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """To show a failure pytest parses its source, and CPython 3.11 stops with a SystemError ("AST constructor recursion
+    depth mismatch", cpython#106905) when a collection runs finalizers in the middle of that: the whole run would end.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,6 +48,9 @@ def test_a_sweep_is_sent_followed_and_told(admin: Admin, worker: Callable[[], No
         page.get_by_label("Admin token").fill(WRITE)
         page.keyboard.press("Enter")
         expect(page.get_by_text("No task has run yet.")).to_be_visible()
+        expect(
+            page.get_by_text(re.compile(r"^Next run: idle in \S+, expired in \S+, orphans in \S+\.$"))
+        ).to_be_visible()
         page.get_by_role("button", name="Sweep idle now").click()
         asked = page.get_by_role("region", name="The sweep asked for")
         expect(asked).to_contain_text("waits for a worker")

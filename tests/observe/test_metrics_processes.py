@@ -39,7 +39,7 @@ def serve(tmp_path: Path, redis_url: str, namespace: str) -> Iterator[Serve]:
         "SESSIONSWEEP_NAMESPACE": namespace,
         "SESSIONSWEEP_SECRET_KEY": KEY,
         "SESSIONSWEEP_NODE": "node-v",
-        "SESSIONSWEEP_SOCKET_TIMEOUT": "60",  # a machine busy with other tests may stand still for longer than the usual 5
+        "SESSIONSWEEP_SOCKET_TIMEOUT": "60",  # beside other tests a machine may stand still for more than 5
         "SESSIONSWEEP_VOLUMES": f"v={tmp_path / 'volume'}",
     }
     with contextlib.ExitStack() as stack:

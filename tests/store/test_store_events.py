@@ -160,8 +160,8 @@ def test_a_session_is_told_from_its_beginning_to_its_last_file(store: Subject) -
         ("resource_promoted", taken),
         ("session_ended", sid, "logout", 1),
         ("resource_failed", kept, DISK, "EIO: x", 1, 1),
-        ("resource_dead_lettered", kept, DISK, "EIO: y"),
         ("resource_failed", kept, DISK, "EIO: y", 2, 1),
+        ("resource_dead_lettered", kept, DISK, "EIO: y"),
         ("resources_reclaimed", sid, DISK, 1, 0, 0, 0, 40),
         ("session_reclaimed", sid),
     ]

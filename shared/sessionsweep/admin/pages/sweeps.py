@@ -16,6 +16,7 @@ from sessionsweep.admin.routes.sweeps import Kind
 from sessionsweep.model.rows import MOST
 from sessionsweep.operator import naming
 from sessionsweep.operator.wording import brief
+from sessionsweep.store import operations as op
 from sessionsweep.units import format_size
 
 PREFIX = "sessionsweep."
@@ -47,8 +48,11 @@ def show(
         why = str(error)
     interval, orphans = here.settings.cleanup_interval, here.settings.orphan_interval
     every = {Kind.IDLE: interval, Kind.EXPIRED: interval, Kind.ORPHANS: orphans}
-    now = datetime.now(UTC)
-    return page(request, "sweeps.html", runs=runs, asked=asked, why=why, kinds=list(every.items()), now=now)
+    # beats agree on slots of the store's time: each kind is due when its next one begins
+    clock = here.store.execute(op.Facts()).now / 1000
+    upcoming = [(kind, seconds - clock % seconds) for kind, seconds in every.items()]
+    return page(request, "sweeps.html", runs=runs, asked=asked, why=why, kinds=list(every.items()), upcoming=upcoming,
+                now=datetime.now(UTC))  # fmt: skip
 
 
 @router.post(f"{UI}/sweeps/{{kind}}")
@@ -97,7 +101,7 @@ def _told(result: Mapping[str, Any]) -> str:
         elif key.startswith("bytes") and isinstance(value, int):
             words.append(f"{format_size(max(0, value))} {label.replace('bytes', '').strip()}".strip())
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            words.append(f"{value:,} {label}")
+            words.append(f"{value:,} {label.removesuffix('s') if value == 1 else label}")
         else:
             words.append(f"{label}: {value}")
     seconds = result.get("seconds")

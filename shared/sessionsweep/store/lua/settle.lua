@@ -37,7 +37,7 @@ end
 -- read and written at once: a call for each record would cost more than all the rest
 local values = #rids > 0 and redis.call('HMGET', resources, unpack(rids)) or {}
 local drop, put, uncommitted, buried, seen = {}, {}, {}, {}, {}
-local became, failed = {}, nil -- what became of them here, and the first that failed
+local became, failed, given_up = {}, nil, {} -- what became of them here, the first that failed, the dead ones' errors
 local function add(what, n) became[what] = (became[what] or 0) + n end
 for n, one in ipairs(told) do
   local rid, outcome, delay, message = unpack(one)
@@ -84,14 +84,13 @@ for n, one in ipairs(told) do
         became.error = v.error
         failed = failed or {rid, v.error, v.tries}
         if v.tries >= tries then
-          event(prefix, 'e', 'resource_dead_lettered', 's', sid, 'x', rid, 'location', location, 'error', v.error)
           v.state, v.till = 'd', now
           add('dead', 1)
-          redis.call('ZADD', prefix .. 'dl', now, sid .. ' ' .. rid)
           count('owed', -1)
           count('b_owed', -v.size)
           count('dead', 1)
           dead[#dead + 1] = rid
+          given_up[#given_up + 1] = v.error
         end
         counted = counted + 1
       end
@@ -100,11 +99,15 @@ for n, one in ipairs(told) do
     end
   end
 end
--- before the records go: a stream that can't be written stops all of it
+-- before anything is written: a stream that can't be written stops all of it
 if failed then
   event(prefix, 'e', 'resource_failed', 's', sid, 'x', failed[1], 'location', location, 'error', failed[2],
     'tries', failed[3], 'count', became.failed)
 end
+for n, rid in ipairs(dead) do
+  event(prefix, 'e', 'resource_dead_lettered', 's', sid, 'x', rid, 'location', location, 'error', given_up[n])
+end
+for _, rid in ipairs(dead) do redis.call('ZADD', prefix .. 'dl', now, sid .. ' ' .. rid) end
 if #drop > 0 and (not raw or became.deleted or became.gone) then
   event(prefix, 'e', 'resources_reclaimed', 's', sid, 'location', location, 'deleted', became.deleted or 0,
     'gone', became.gone or 0, 'promoted', not raw and became.promoted or 0,

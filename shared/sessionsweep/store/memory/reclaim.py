@@ -152,7 +152,8 @@ def settle(state: State, partition: Partition, operation: Settle, now: int) -> S
     holdings = partition.holdings.get(session_id)
     live = session_id in state.sessions
     grave = partition.grave(session_id, now)
-    counted, freed, dead = 0, 0, []
+    counted, freed = 0, 0
+    dead: dict[str, str] = {}
     became: Counter[str] = Counter()
     failed: tuple[Attempt, Resource] | None = None
     left_here: list[str] = []
@@ -182,10 +183,8 @@ def settle(state: State, partition: Partition, operation: Settle, now: int) -> S
         elif owed and not (resource.state is ResourceState.OWED and resource.till > now):
             # Before its time has come again it is the same report once more, which must not cost a try.
             if _postpone(partition, session_id, attempt, resource, operation.tries, now):
-                dead.append(attempt.resource_id)
+                dead[attempt.resource_id] = resource.error
                 became["dead"] += 1
-                tell(EventName.RESOURCE_DEAD_LETTERED, attempt.resource_id, location=operation.location,
-                     error=resource.error)  # fmt: skip
             if attempt.outcome is Outcome.FAILED:
                 counted += 1
                 became["failed"] += 1
@@ -195,6 +194,8 @@ def settle(state: State, partition: Partition, operation: Settle, now: int) -> S
         attempt, resource = failed
         tell(EventName.RESOURCE_FAILED, attempt.resource_id, location=operation.location, error=resource.error,
              tries=resource.tries, count=became["failed"])  # fmt: skip
+    for resource_id, reason in dead.items():
+        tell(EventName.RESOURCE_DEAD_LETTERED, resource_id, location=operation.location, error=reason)
     if left_here and (not live or became["deleted"] or became["gone"]):
         tell(EventName.RESOURCES_RECLAIMED, location=operation.location, deleted=became["deleted"], gone=became["gone"],
              promoted=0 if live else became["promoted"], forgotten=0 if live else became["forgotten"],
