@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import redis
 from admin_client import READ, WRITE, Admin
 
 from sessionsweep.model.resource import volume_location
@@ -35,6 +36,15 @@ def receipts(admin: Admin, limit: int, **query: str) -> list[dict[str, Any]]:
     pytest.fail("the pages don't end")
 
 
+def log_in(admin: Admin, path: str) -> str:
+    """A page of the dashboard, read by somebody who has just come in."""
+    ours = {"Origin": str(admin.http.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}
+    assert admin.http.post("/admin/ui/login", data={"token": WRITE, "next": ""}, headers=ours).status_code == 303
+    shown = admin.http.get(path)
+    assert shown.status_code == 200
+    return shown.text
+
+
 def test_pages_hold_every_receipt_and_no_more_than_was_asked_for(admin: Admin) -> None:
     ids = ended(admin, 23)
     admin.node.session_with_file()  # lives
@@ -52,6 +62,20 @@ def test_since_leaves_out_what_ended_before(admin: Admin) -> None:
     admin.node.advance(100)
     (late,) = ended(admin, 1)
     assert [one["session_id"] for one in receipts(admin, 100, since="50s")] == [late]
+
+
+def test_a_session_whose_record_was_lost_began_nobody_knows_when(admin: Admin) -> None:
+    session, _, _ = admin.node.session_with_file(9)
+    with redis.Redis.from_url(admin.node.store.url) as client:
+        assert client.delete(f"{admin.node.settings.namespace}:{{{session.id[:2]}}}:s:{session.id}") == 1
+    assert admin.node.store.execute(op.Mend(session.id, 10_000, 0)).what == "buried"
+    admin.node.reclaim.run_once()
+    (told,) = receipts(admin, 100)
+    assert (told["reason"], told["created_at"], told["deleted"]) == ("lost", None, 1)
+    page = log_in(admin, f"/admin/ui/sessions/{session.id}")
+    assert "unknown: its record was lost" in page
+    assert "1970" not in page
+    assert "Nothing is owed." in page
 
 
 @pytest.mark.parametrize(
@@ -84,11 +108,7 @@ def test_a_sessions_page_shows_its_receipt_and_strangers_text_as_text(admin: Adm
     admin.node.store.execute(op.Settle(session.id, location, (failed,)))
     told = admin.get(f"/sessions/{session.id}")
     assert (told["owned"], told["locations"][0]["failures"]) == (1, 1)
-    ours = {"Origin": str(admin.http.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}
-    entered = admin.http.post("/admin/ui/login", data={"token": WRITE, "next": ""}, headers=ours)
-    assert entered.status_code == 303
-    shown = admin.http.get(f"/admin/ui/sessions/{session.id}")
-    assert shown.status_code == 200
-    assert "Dead letters" in shown.text
-    assert "&lt;script&gt;alert(1)" in shown.text
-    assert "<script>alert" not in shown.text
+    shown = log_in(admin, f"/admin/ui/sessions/{session.id}")
+    assert "Dead letters" in shown
+    assert "&lt;script&gt;alert(1)" in shown
+    assert "<script>alert" not in shown

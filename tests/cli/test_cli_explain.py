@@ -75,7 +75,7 @@ def test_what_is_owed_waits_for_its_grace_and_is_due(node: Node) -> None:
     node.reclaim.run_once()
     state, said = told(node, session.id)
     assert state == "ended"
-    assert "All that it owned is gone: 1 resource deleted" in said
+    assert "It owes nothing: 1 resource deleted" in said
     assert told(node, path)[0] == "unknown"
 
 
@@ -92,6 +92,9 @@ def test_a_dead_letter_says_why_and_what_to_do(node: Node) -> None:
         assert "1 attempt failed (not-regular: no regular file stands where ours should be)" in said
         assert f"sessionsweep dead-letters retry {rid}" in said
     assert "It is no regular file" in told(node, path)[1]
+    assert node.store.execute(op.DropDead(session.id, rid))
+    said = told(node, session.id)[1]
+    assert "It owes nothing: 0 resources deleted (0 B), 1 forgotten by an operator" in said
 
 
 def test_what_keeps_a_volume_from_being_cleaned_is_said(node: Node) -> None:

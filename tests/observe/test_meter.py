@@ -172,6 +172,19 @@ def test_passes_and_what_they_deleted_by_volume(node: Node, counted: Counted) ->
         assert counted.get("pass_seconds_count", task=task) == 1
         assert counted.get("batch_seconds_count", task=task) >= 1
         assert counted.get("batch_seconds_sum", task=task) <= counted.get("pass_seconds_sum", task=task)
+    assert counted.get("batch_seconds_count", task="reclaim") == 1  # the end of a pass is no batch of its own
+
+
+def test_a_resource_given_up_counts_once(make_node: Callable[..., Node], counted: Counted) -> None:
+    node = make_node(reclaim_tries=1)
+    measure(node.sessions, counted.registry)
+    session, _, path = node.session_with_file()
+    path.unlink()
+    path.mkdir()
+    session.end()
+    node.reclaim.run_once()
+    outcomes = {one: counted.get("reclaimed_total", volume="a", outcome=one) for one in ("failed", "dead")}
+    assert outcomes == {"failed": 0, "dead": 1}
 
 
 def test_what_a_meter_raises_breaks_no_request(node: Node, caplog: pytest.LogCaptureFixture) -> None:

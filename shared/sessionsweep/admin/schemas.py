@@ -96,7 +96,7 @@ class ReceiptOut(BaseModel):
     session_id: str
     user_id: str | None = None
     reason: str
-    created_at: datetime
+    created_at: datetime | None = Field(description="Null: unknown, its record was lost.")
     ended_at: datetime
     owned: int | None = Field(description="Resources it had, or still owed, when it ended. Null: unknown.")
     bytes_owned: int = Field(description="Bytes of those that it had.")

@@ -143,7 +143,7 @@ def _pairs(case: SessionCase) -> list[tuple[str, object]]:
         pairs += [
             ("user", t.user or "-"),
             ("ended", f"{moment(t.ended):%Y-%m-%d %H:%M:%S} UTC ({t.reason})"),
-            ("lasted", brief((t.ended - t.created) / 1000)),
+            ("lasted", brief((t.ended - t.created) / 1000) if t.created else "unknown: its record was lost"),
             ("had", "-" if t.owned is None else f"{count(t.owned, 'resource')}, {format_size(t.bytes_owned)}"),
             ("still owed", count(t.owed, "resource")),
             ("deleted", f"{count(t.deleted, 'resource')}, {format_size(t.bytes_deleted)}"),

@@ -40,7 +40,8 @@ class Pace:
 
     def end(self) -> float:
         """The pass is done: its seconds."""
-        self._worked()
+        if self._last == self._begun:  # it never rested: all of it was one batch
+            self._worked()
         if self._meter is not None:
             tell(self._meter.ran, self._name, self.seconds)
         return self.seconds

@@ -147,7 +147,7 @@ class Reclaim:
             result.bytes += answer.size
             freed += answer.size
             became.update(str(attempt.outcome) for attempt in operation.attempts)
-            became["dead"] += len(answer.dead)
+            became.update({"dead": len(answer.dead), "failed": -len(answer.dead)})  # each counts once
             for attempt in operation.attempts:
                 result.deleted += attempt.outcome is Outcome.DELETED
                 result.gone += attempt.outcome is Outcome.GONE

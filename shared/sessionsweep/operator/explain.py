@@ -17,7 +17,7 @@ from sessionsweep.errors import SessionSweepError, VolumeError
 from sessionsweep.model.holds import IDLE
 from sessionsweep.model.ids import RESOURCE_ID, is_session_id, partition_of
 from sessionsweep.model.resource import ResourceRecord, volume_location
-from sessionsweep.model.session import NEVER, SessionRecord
+from sessionsweep.model.session import NEVER, SessionRecord, Tombstone
 from sessionsweep.model.states import EndReason, ResourceState
 from sessionsweep.operator import causes, dead_letters, holds, owed, places
 from sessionsweep.operator.queries import Life, SessionCase, overview, show
@@ -119,7 +119,7 @@ def _life(core: Core, store: Store, case: SessionCase) -> Iterator[str]:
         if tombstone.owed:
             yield f"{count(tombstone.owed, 'resource')} of it wait to be deleted; {_done(tombstone.deleted)}."
         else:
-            yield f"All that it owned is gone: {_done(tombstone.deleted)} ({format_size(tombstone.bytes_deleted)})."
+            yield f"It owes nothing: {_dealt_with(tombstone)}."
     else:
         yield "Its record was lost with writes that the server forgot; what it owned was found, and is to be deleted."
 
@@ -357,6 +357,18 @@ def _in_short(record: ResourceRecord, case: SessionCase) -> str:
 
 def _done(deleted: int) -> str:
     return f"{count(deleted, 'resource')} deleted" if deleted else "none is deleted yet"
+
+
+def _dealt_with(tombstone: Tombstone) -> str:
+    """What became of all that it had. What an operator forgot, or the app took over, may still lie on a disk."""
+    gone, promoted, forgotten = (
+        sum(getattr(place, name) for place in tombstone.places) for name in ("gone", "promoted", "forgotten")
+    )
+    parts = [f"{count(tombstone.deleted, 'resource')} deleted ({format_size(tombstone.bytes_deleted)})"]
+    parts += [f"{gone:,} found gone already"] if gone else []
+    parts += [f"{promoted:,} promoted to the app"] if promoted else []
+    parts += [f"{forgotten:,} forgotten by an operator or with a volume, left where it lay"] if forgotten else []
+    return ", ".join(parts)
 
 
 def _ago(at: int, now: int) -> str:

@@ -63,7 +63,7 @@ def _ending(t: Tombstone, names: Names) -> dict[str, Any]:
     return {
         "user_id": t.user,
         "reason": t.reason,
-        "created_at": moment(t.created),
+        "created_at": moment(t.created) if t.created else None,  # unknown of one whose record was lost
         "ended_at": moment(t.ended),
         "owned": t.owned,
         "bytes_owned": t.bytes_owned,
