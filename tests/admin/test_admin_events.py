@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -71,7 +72,13 @@ class Reader:
 
 @contextmanager
 def following(admin: Admin, headers: dict[str, str] | None = None, **params: Any) -> Iterator[Reader]:
-    with admin.http.stream("GET", "/admin/events", params=params, headers={**STREAM, **(headers or {})}) as answer:
+    with streaming(admin.http, "/admin/events", {**STREAM, **(headers or {})}, params) as reader:
+        yield reader
+
+
+@contextmanager
+def streaming(http: httpx.Client, path: str, headers: dict[str, str], params: dict[str, Any]) -> Iterator[Reader]:
+    with http.stream("GET", path, params=params, headers=headers) as answer:
         assert answer.status_code == 200, answer.read()
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["cache-control"] == "private, no-store"
@@ -355,6 +362,43 @@ def test_it_ends_when_the_token_does(make_node: Callable[..., Node]) -> None:
             reader.next()
         assert datetime.now(UTC) >= until
         assert http.get("/admin/events", headers=STREAM).status_code == 401
+
+
+@contextmanager
+def visitor(admin: Admin) -> Iterator[httpx.Client]:
+    """A browser that is logged in to the dashboard."""
+    with httpx.Client(base_url=admin.http.base_url, headers={"Sec-Fetch-Site": "same-origin"}, timeout=30) as http:
+        assert http.post("/admin/ui/login", data={"token": READ}).status_code == 303
+        yield http
+
+
+def log_out(http: httpx.Client) -> None:
+    found = re.search(r'name="form_token" value="([0-9a-f]{64})"', http.get("/admin/").text)
+    assert found is not None
+    assert http.post("/admin/ui/logout", data={"form_token": found[1]}).status_code == 303
+
+
+def test_a_log_out_ends_the_streams_of_its_visit_and_no_others(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "SILENCE", 3600.0)  # out of patience, they would end as well
+    with visitor(admin) as one, visitor(admin) as other:
+        streams = [streaming(http, "/admin/ui/events/stream", {}, {}) for http in (one, other)]
+        with streams[0] as ended, streams[1] as going_on:
+            for reader in (ended, going_on):
+                reader.until_id()
+            log_out(one)
+            with pytest.raises(StopIteration):
+                ended.next()
+            session, _ = admin.node.sessions.create()
+            assert going_on.next()["session_id"] == session.id
+
+
+def test_nothing_is_told_to_a_visit_that_was_logged_out_of(admin: Admin) -> None:
+    with visitor(admin) as http, streaming(http, "/admin/ui/events/stream", {}, {}) as reader:
+        reader.until_id()
+        log_out(http)
+        admin.node.sessions.create()
+        with pytest.raises(StopIteration):
+            reader.next()
 
 
 def test_it_ends_when_the_feed_does(admin: Admin) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -58,11 +58,19 @@ class Feed:
         """How many follow."""
         return len(self._followers)
 
-    def follow(self, wanted: Wanted, cursors: Cursors | None = None, until: datetime | None = None) -> Follower:
+    def follow(
+        self,
+        wanted: Wanted,
+        cursors: Cursors | None = None,
+        until: datetime | None = None,
+        is_over: Callable[[], bool] | None = None,
+    ) -> Follower:
         """A new follower: of what comes from now on, or behind the cursors. It must `leave`.
 
         Args:
             until: when whoever follows may read no more.
+            is_over: whether it may read no more already, as after a log-out; asked before all that is told, and with
+                each look at the streams. It must take no time.
 
         Raises:
             TooManyFollowersError, StoreError
@@ -75,7 +83,7 @@ class Feed:
                 now = Cursors.of(self._here.run(timeline.streams(self._here.core)), now=True)
                 self._at = timeline.page(self._here.store, now, 1).cursors
                 threading.Thread(target=self._poll, name="sessionsweep-feed", daemon=True).start()
-            follower = Follower(self, wanted, names, cursors, self._at, until)
+            follower = Follower(self, wanted, names, cursors, self._at, until, is_over)
             self._followers.add(follower)
             return follower
 
@@ -108,6 +116,9 @@ class Feed:
                     self._at = None
                     return
                 at = self._at
+                for follower in self._followers:
+                    if follower.is_over:
+                        follower.wake()  # else it would end with the next event, or out of patience
             assert at is not None
             try:
                 page = self.read(at)
@@ -138,6 +149,7 @@ class Follower:
         cursors: Cursors | None,
         joined: Cursors,
         until: datetime | None,
+        is_over: Callable[[], bool] | None,
     ) -> None:
         self._feed = feed
         self._wanted = wanted
@@ -145,6 +157,7 @@ class Follower:
         self._behind = cursors  # it has read so far; None: it wants nothing that was before
         self._joined = joined  # from here on the poller brings it everything
         self._until = until
+        self._ended = is_over
         self._pages: deque[Page] = deque()
         self._waiting = 0
         self._cut_off = False  # it comes back and goes on where it was
@@ -159,6 +172,13 @@ class Follower:
             self._waiting += len(page.events)
             self._pages.append(page)
         self.wake()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it may be told no more."""
+        if self._feed.is_over or (self._until is not None and datetime.now(UTC) >= self._until):
+            return True
+        return self._ended is not None and self._ended()
 
     def wake(self) -> None:
         """From any thread."""
@@ -180,7 +200,7 @@ class Follower:
         else:
             async for sent in self._caught_up():
                 yield sent
-        while not self._is_over:
+        while not self.is_over:
             self._news.clear()
             if self._pages:
                 page = self._pages.popleft()
@@ -200,7 +220,7 @@ class Follower:
         """What happened between the client's cursors and the moment when it joined."""
         at = self._behind
         assert at is not None
-        while not self._is_over:
+        while not self.is_over:
             try:
                 page = await run_in_threadpool(self._feed.read, at)
             except StoreError:
@@ -222,10 +242,6 @@ class Follower:
             return [frame({"id": behind})]
         texts = [{"data": {**one, "at": one["at"].isoformat()}} for one in wanted]
         return [frame(text) for text in texts[:-1]] + [frame({**texts[-1], "id": behind})]
-
-    @property
-    def _is_over(self) -> bool:
-        return self._feed.is_over or (self._until is not None and datetime.now(UTC) >= self._until)
 
     @property
     def _patience(self) -> float:

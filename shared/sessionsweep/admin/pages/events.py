@@ -14,7 +14,7 @@ from sessionsweep.admin.desk import Here
 from sessionsweep.admin.feed import Following
 from sessionsweep.admin.pages.entry import NoVisitError, PageRoute, Visitor
 from sessionsweep.admin.pages.rendering import UI, page
-from sessionsweep.admin.pages.visits import IDLE, LONGEST, Visit
+from sessionsweep.admin.pages.visits import IDLE, LONGEST, Visit, Visits
 from sessionsweep.admin.problems import NotFoundError, of_error
 from sessionsweep.admin.routes.events import LONGEST as LONGEST_CURSOR
 from sessionsweep.admin.routes.events import feed_of, place
@@ -143,13 +143,14 @@ def follow(
     cursor: Annotated[str, Query(max_length=LONGEST_CURSOR)] = "",
     last_event_id: Annotated[str, Header(max_length=LONGEST_CURSOR)] = "",
 ) -> Response:
-    """The page's feed, by the visit's cookie; it ends with the visit."""
+    """The page's feed, by the visit's cookie; it ends with the visit, by its time or by a log-out."""
     try:
         wanted = _wanted(name, session)
     except ValueError as error:
         raise NotFoundError(str(error)) from None
     begun = place(here, last_event_id or cursor or None, None)
-    return Following(feed_of(request).follow(wanted, begun, _end_of(visit)))
+    visits: Visits = request.app.state.visits
+    return Following(feed_of(request).follow(wanted, begun, _end_of(visit), lambda: visits.is_ended(visit)))
 
 
 def _end_of(visit: Visit) -> datetime:

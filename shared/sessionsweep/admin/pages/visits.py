@@ -92,6 +92,10 @@ class Visits:
             while len(self._over) > REMEMBERED:
                 self._over.popitem(last=False)
 
+    def is_ended(self, visit: Visit) -> bool:
+        """Whether it was logged out of, here."""
+        return visit.id in self._over
+
     def form_token(self, visit: Visit) -> str:
         """What each form of this visit carries, and no other site can know."""
         return self._mac("form", visit.id)
