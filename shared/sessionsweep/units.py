@@ -1,4 +1,4 @@
-"""Durations and sizes: how people write them, as numbers, and back.
+"""Durations, sizes and times: how people write them, as numbers, and back.
 
 Durations are seconds (float). Sizes are bytes (int): kB, MB, GB, TB are powers of 1,000 and KiB, MiB, GiB,
 TiB powers of 1,024, as IEC 80000-13 has it. A bare `100M` is refused: programs disagree about what it means.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 _SECONDS = {"w": 604800.0, "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _NUMBER = r"\d+(?:\.\d+)?"
@@ -129,3 +129,11 @@ def format_size(size: int) -> str:
     while power < len(_SIZE_NAMES) - 1 and round(size / 1000**power, 2) >= 1000:
         power += 1
     return f"{size / 1000**power:.2f}".rstrip("0").rstrip(".") + f" {_SIZE_NAMES[power]}"
+
+
+_LAST = 253_402_300_799_000  # ms: the last second that a datetime can tell
+
+
+def moment(milliseconds: int) -> datetime:
+    """A time of the store as an aware datetime in UTC; one that no datetime can tell, as the nearest that it can."""
+    return datetime.fromtimestamp(min(max(milliseconds, 0), _LAST) / 1000, UTC)

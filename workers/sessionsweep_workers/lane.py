@@ -43,7 +43,7 @@ class Lane:
                 job()
             except SessionSweepError as error:
                 log.warning("%s: %s", key, error)
-            except Exception:
+            except BaseException:  # whatever it is (a CancelledError, a gevent.Timeout), the next job has its turn
                 log.exception("%s failed; it is tried again", key)
             finally:
                 self._waiting.discard(key)

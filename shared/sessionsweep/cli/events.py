@@ -23,8 +23,9 @@ from sessionsweep.operator.queries import Life, SessionCase
 from sessionsweep.operator.reached import Deployment
 from sessionsweep.operator.timeline import Cursors, Wanted
 from sessionsweep.operator.wording import brief
-from sessionsweep.sessions.view import SessionView, moment
+from sessionsweep.sessions.view import SessionView
 from sessionsweep.store import operations as op
+from sessionsweep.units import moment
 
 PAGE = 500
 POLL = 1.0  # seconds between two looks while following

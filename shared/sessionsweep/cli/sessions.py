@@ -21,8 +21,8 @@ from sessionsweep.operator.queries import SessionCase, show
 from sessionsweep.operator.reached import Deployment
 from sessionsweep.sessions import lifecycle
 from sessionsweep.sessions.sync import Session
-from sessionsweep.sessions.view import Resource, SessionView, moment
-from sessionsweep.units import format_size
+from sessionsweep.sessions.view import Resource, SessionView
+from sessionsweep.units import format_size, moment
 
 app = typer.Typer(no_args_is_help=True, help="Sessions.")
 Id = Annotated[str, typer.Argument(metavar="ID", help="The session's id: its public part.", callback=session_id)]

@@ -12,8 +12,7 @@ from sessionsweep.cli.output import brief, print_json, print_pairs, print_table,
 from sessionsweep.model import books
 from sessionsweep.model.snapshots import ENDED_BY, SESSIONS, Step
 from sessionsweep.operator.trends import Period, Trends, of_trends, step_for, trends
-from sessionsweep.sessions.view import moment
-from sessionsweep.units import format_size
+from sessionsweep.units import format_size, moment
 
 BAR = 8  # characters of the longest bar
 LINE = 48  # of a line

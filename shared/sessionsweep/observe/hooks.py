@@ -45,7 +45,9 @@ class Hooks:
         for number, (name, hook) in enumerate(self._hooks):
             try:
                 hook(event)
-            except (Exception, SystemExit) as error:  # sys.exit() in a hook is its own end, not our thread's
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a hook's sys.exit(), CancelledError or gevent.Timeout isn't our thread's
                 failed += 1
                 self._complain(number, name, event, error)
         return failed

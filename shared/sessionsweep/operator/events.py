@@ -9,8 +9,7 @@ from sessionsweep.model.events import Event, EventName
 from sessionsweep.operator import causes
 from sessionsweep.operator.naming import Names
 from sessionsweep.operator.wording import count
-from sessionsweep.sessions.view import moment
-from sessionsweep.units import format_size
+from sessionsweep.units import format_size, moment
 
 NO_NAMES = Names({}, {})
 _REASONS = {

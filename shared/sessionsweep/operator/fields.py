@@ -21,8 +21,9 @@ from sessionsweep.operator.nodes import Node
 from sessionsweep.operator.owed import OwedResource
 from sessionsweep.operator.places import Place
 from sessionsweep.operator.queries import Life, Overview, SessionCase
-from sessionsweep.sessions.view import Resource, SessionView, Stats, moment
+from sessionsweep.sessions.view import Resource, SessionView, Stats
 from sessionsweep.store.operations import DeadLetter
+from sessionsweep.units import moment
 
 
 def of_session(session: SessionView) -> dict[str, Any]:

@@ -11,10 +11,9 @@ from sessionsweep.deployment import Core
 from sessionsweep.engine.trend import sums
 from sessionsweep.model import books, snapshots
 from sessionsweep.model.snapshots import COUNTERS, ENDED_BY, SESSIONS, Snapshot, Step
-from sessionsweep.sessions.view import moment
 from sessionsweep.store import operations as op
 from sessionsweep.store.protocol import Store
-from sessionsweep.units import format_duration
+from sessionsweep.units import format_duration, moment
 
 
 @dataclass(frozen=True, slots=True)

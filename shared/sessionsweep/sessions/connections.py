@@ -5,8 +5,9 @@ from __future__ import annotations
 from sessionsweep.deployment import Core
 from sessionsweep.model.resource import KINDS
 from sessionsweep.sessions import files, listing
-from sessionsweep.sessions.view import Connection, moment
+from sessionsweep.sessions.view import Connection
 from sessionsweep.store.flow import Flow
+from sessionsweep.units import moment
 
 PAGE = 100  # sessions
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sessionsweep.model.resource import KIND_NAMES, ResourceRecord
 from sessionsweep.model.session import SessionRecord
 from sessionsweep.sessions.lifecycle import encode_data
-
-
-def moment(milliseconds: int) -> datetime:
-    """A time of the store as an aware datetime in UTC."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+from sessionsweep.units import moment
 
 
 @dataclass(frozen=True, slots=True)

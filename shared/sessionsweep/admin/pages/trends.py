@@ -16,7 +16,7 @@ from sessionsweep.admin.problems import NotFoundError
 from sessionsweep.model import books
 from sessionsweep.model.snapshots import ENDED_BY, SESSIONS, Step
 from sessionsweep.operator.trends import Period, Trends, trends
-from sessionsweep.sessions.view import moment
+from sessionsweep.units import moment
 
 router = APIRouter(route_class=PageRoute)
 YEAR = 365 * 86_400.0

@@ -9,7 +9,6 @@ from itertools import chain, takewhile
 from sessionsweep.model.events import CAP
 
 ONCE = 1000  # ms: so often the same is told at most
-_FORGOTTEN = 60_000  # ms
 
 Place = tuple[int, int]
 
@@ -21,7 +20,8 @@ class EventLog:
         self._lock = threading.Lock()
         self._rows: deque[tuple[Place, tuple[str, ...]]] = deque(maxlen=CAP)  # a dict each would take thrice as much
         self._last: Place = (0, 0)
-        self._told: dict[str, int] = {}
+        self._told: dict[str, int] = {}  # what was told in the last second or two, and when
+        self._pruned = 0
 
     def add(self, now: int, row: dict[str, str]) -> None:
         """Adds a row; places only grow, whatever the clock does."""
@@ -36,8 +36,9 @@ class EventLog:
             if now - self._told.get(what, -ONCE) < ONCE:
                 return False
             self._told[what] = now
-            if len(self._told) > 1000:
-                self._told = {key: at for key, at in self._told.items() if now - at < _FORGOTTEN}
+            if now - self._pruned >= ONCE:
+                self._pruned = now
+                self._told = {key: at for key, at in self._told.items() if now - at < ONCE}
             return True
 
     def page(self, after: str, count: int) -> tuple[list[tuple[Place, dict[str, str]]], Place, bool]:
