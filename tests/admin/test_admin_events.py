@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -18,8 +19,10 @@ import pytest
 from admin_client import READ, WRITE, Admin
 
 from sessionsweep.admin import create_admin, feed
-from sessionsweep.model.events import EventName
+from sessionsweep.admin.desk import Desk
+from sessionsweep.model.events import Event, EventName
 from sessionsweep.operator import timeline
+from sessionsweep.operator.timeline import Cursors, Page, Wanted
 from sessionsweep.store import operations as op
 from support.nodes import Node
 from support.processes import wait_until
@@ -351,6 +354,42 @@ def test_a_stalled_client_holds_nobody_up_and_is_let_go(admin: Admin, monkeypatc
             for _ in range(200):
                 assert reader.next()["name"] == "hold_set"
     stalled.close()
+
+
+def test_what_waits_is_added_up_right_while_it_is_being_read(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The poller offers a page at the very moment when the client takes others: that isn't counted as waiting."""
+    monkeypatch.setattr(feed, "WAITING", 3)
+    monkeypatch.setattr(feed, "POLL", 3600.0)  # the test alone offers
+    follower = feed.Feed(Desk(admin.node.sessions, "/admin")).follow(Wanted())
+    frames, loop = follower.frames(), asyncio.new_event_loop()
+
+    def take() -> bytes:
+        return loop.run_until_complete(asyncio.wait_for(anext(frames), 30))
+
+    class Meanwhile(tuple[Event, ...]):
+        def __len__(self) -> int:  # asked for amid the adding up
+            if follower._pages:
+                take()
+            return super().__len__()
+
+    def offer(kind: type[tuple[Event, ...]]) -> None:
+        told = kind([Event("g:1-1", 1, EventName.HOLD_LIFTED, fields={"scope": "all"})])
+        follower.offer(Page(told, Cursors({"g": "g:1-1"}), False))
+
+    try:
+        assert [take().partition(b":")[0] for _ in range(2)] == [b"retry", b"id"]
+        for _ in range(10):
+            offer(tuple)
+            offer(tuple)
+            offer(Meanwhile)
+            while follower._pages:
+                take()
+        offer(tuple)
+        assert b"hold_lifted" in take()
+    finally:
+        loop.run_until_complete(frames.aclose())
+        loop.close()
+        follower._feed.close()
 
 
 def test_it_ends_when_the_token_does(make_node: Callable[..., Node]) -> None:

@@ -159,17 +159,17 @@ class Follower:
         self._until = until
         self._ended = is_over
         self._pages: deque[Page] = deque()
-        self._waiting = 0
         self._cut_off = False  # it comes back and goes on where it was
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
 
     def offer(self, page: Page) -> None:
         """Something happened. Called by the poller; takes no time."""
-        if self._waiting + len(page.events) > WAITING:
+        # added up anew: a counter that this thread and the loop's both change would lose some of their changes
+        waiting = sum(len(one.events) for one in tuple(self._pages))
+        if waiting + len(page.events) > WAITING:
             self._cut_off = True
         else:
-            self._waiting += len(page.events)
             self._pages.append(page)
         self.wake()
 
@@ -204,7 +204,6 @@ class Follower:
             self._news.clear()
             if self._pages:
                 page = self._pages.popleft()
-                self._waiting -= len(page.events)
                 for sent in self._framed(page):
                     yield sent
             elif self._cut_off:
