@@ -1,13 +1,15 @@
 # `make` lists what there is to make. PYTHON=… chooses the interpreter that .venv is made with.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench faults scale format docs screenshots clean
+.PHONY: help up test check bench faults soak load scale format docs screenshots clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 # what the variables of `make up` mean to `sessionsweep up`
 UP = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(PORT_BASE),--port-base "$(PORT_BASE)") $(ARGS)
 FAULT_SCHEDULES ?= 1000
+SOAK_MINUTES ?= 60
+LOAD_MINUTES ?= 10
 # more than this machine's cores: half of the time a test waits for processes that it started
 TEST_PROCESSES ?= 4
 # The sizes of `make scale`, as docs/security.md names them: 10,000 requests of 100 clients on two nodes for each framework,
@@ -43,6 +45,12 @@ bench: .venv/.stamp ## measure (ARGS=P1 …)
 
 faults: .venv/.stamp ## the long fault-injection run (FAULT_SCHEDULES=1000)
 	FAULT_SCHEDULES=$(FAULT_SCHEDULES) $(BIN)/python -m pytest -m faults --timeout 0 $(ARGS) tests/faults tests/e2e/test_faults_visible.py
+
+soak: .venv/.stamp ## traffic and seeded faults on a whole deployment; what grows, is lost, stays down (SOAK_MINUTES=60 SEED=…)
+	$(BIN)/python -m benchmarks.load soak --minutes $(SOAK_MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+load: .venv/.stamp ## the highest rate two nodes hold, latencies, with kills, beside Flask-Session (LOAD_MINUTES=10 SEED=…)
+	$(BIN)/python -m benchmarks.load load --minutes $(LOAD_MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 scale: .venv/.stamp ## many clients, sockets and cancelled calls: the same tests at the sizes of docs/security.md
 	$(SCALE) $(BIN)/python -m pytest --timeout 0 --durations 0 $(ARGS) $(SCALED)

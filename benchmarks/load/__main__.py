@@ -1,0 +1,115 @@
+"""`python -m benchmarks.load soak|load`: runs it, writes the report as JSON, prints its tables and what falls short."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import secrets
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.load import load, soak
+from benchmarks.load.faults import Fault
+from benchmarks.load.openloop import PERCENTILES, Measured
+from benchmarks.load.tables import table, verdicts
+
+RESULTS = Path(__file__).parents[1] / "results"
+MILLISECONDS = [f"{name} ms" for name in PERCENTILES]
+
+
+def main() -> int:
+    """0: every verdict is met or not judged; 1: one falls short."""
+    args = _arguments()
+    if args.folder:
+        return _run(args, args.folder)
+    with tempfile.TemporaryDirectory(prefix="sessionsweep-load-") as folder:
+        return _run(args, Path(folder))
+
+
+def _run(args: argparse.Namespace, folder: Path) -> int:
+    seconds, before = args.minutes * 60, soak.machine()
+    print(f"{args.what}, seed {args.seed}", file=sys.stderr, flush=True)
+    outcome: soak.Outcome | load.Outcome
+    if args.what == "load":
+        step, turn = min(20.0, max(5.0, seconds / 12)), min(30.0, seconds / 6)
+        outcome = load.load(load.Plan(args.seed, seconds, step, turn), folder)
+    else:
+        long = soak.Plan(args.seed, seconds, args.rate, warm_up=min(300.0, seconds / 4))
+        outcome = soak.soak(soak.short(args.seed) if args.short else long, folder)
+    after = soak.machine()
+    report = {**outcome.as_json(), "machine": {"python": platform.python_version(), "before": before, "after": after}}
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    args.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+
+    tables = _soak(outcome) if isinstance(outcome, soak.Outcome) else _load(outcome)
+    print("\n\n".join((*tables, verdicts(outcome.verdicts))))
+    for text in outcome.wrong[:20]:
+        print(f"wrong: {text}")
+    loads = f"load {before['load'][0]:.1f} before, {after['load'][0]:.1f} after, {before['cpus']} cpus"
+    print(f"\nseed {args.seed}; {loads}; {args.json}")
+    return 1 if any(one.said == "SHORT" for one in outcome.verdicts) else 0
+
+
+def _soak(outcome: soak.Outcome) -> list[str]:
+    heads = ("role", "lives", "RSS median MB", "RSS max MB", "descriptors", "threads")
+    rows = [
+        (role, one["lives"], one["rss_median"] / 1e6, one["rss_max"] / 1e6, one["fds_max"], one["threads_max"])
+        for role, one in outcome.as_json()["roles"].items()
+    ]
+    return [_faults(outcome.faults), table(heads, rows), _latencies({"while soaking": outcome.traffic})]
+
+
+def _load(outcome: load.Outcome) -> list[str]:
+    steps = [
+        (one["side"], one["rate"], "held" if one["held"] else "not held", one["p50"], one["p99"], one["failed"])
+        for one in outcome.steps
+    ]
+    beside = outcome.beside
+    rows = [(name, *found.values(), beside["cpu_ms_a_request"][name]) for name, found in beside["latency_ms"].items()]
+    ratios = [(f"ours to theirs, {name}", value) for name, value in beside["ratios"].items()]
+    stretches = {"held": outcome.held, "with kills": outcome.faulty}
+    return [
+        table(("side", "rate/s", "", "p50 ms", "p99 ms", "failed"), steps),
+        f"side by side at {beside['rate']}/s:",
+        table(("side", *MILLISECONDS, "processor ms a request"), rows),
+        table(("ratio", ""), ratios),
+        _latencies({name: one for name, one in stretches.items() if one}),
+        _faults(outcome.faults),
+        f"files left: ours {outcome.left['ours']}, theirs {outcome.left['theirs']}; sessions owed: {outcome.owed}",
+    ]
+
+
+def _faults(done: Sequence[Fault]) -> str:
+    heads = ("fault", "role", "at s", "lasted s", "requests after s", "debt falls after s")
+    return table(heads, [(f.kind, f.role, f.at, f.lasted, f.web, f.debt) for f in done])
+
+
+def _latencies(found: dict[str, Measured]) -> str:
+    rows = []
+    for name, one in found.items():
+        told = one.as_json()
+        late = told["generator_late_ms"]["p99"]
+        rows.append((name, one.rate, one.count, one.failures, *told["latency_ms"].values(), late, one.longest_gap))
+    heads = ("stretch", "rate/s", "answered", "failed", *MILLISECONDS, "generator late p99 ms", "longest gap s")
+    return table(heads, rows)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m benchmarks.load", description=__doc__)
+    parser.add_argument("what", choices=("soak", "load"))
+    parser.add_argument("--minutes", type=float, default=10.0, help="of traffic (soak), of each long stretch (load)")
+    parser.add_argument("--short", action="store_true", help="a soak of ten seconds, every deadline shortened")
+    parser.add_argument("--seed", default=secrets.token_hex(4), help="repeats a run's decisions (default: a new one)")
+    parser.add_argument("--rate", type=float, default=30.0, help="of the soak, requests a second (default: 30)")
+    parser.add_argument("--folder", type=Path, help="kept afterwards (default: a temporary one)")
+    parser.add_argument("--json", type=Path, help="where the report goes")
+    args = parser.parse_args()
+    args.json = args.json or RESULTS / f"{args.what}.json"
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(main())

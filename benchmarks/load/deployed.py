@@ -1,0 +1,183 @@
+"""The two whole deployments under load, on loopback: `sessionsweep up`, and the same app on Flask-Session."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+import redis
+
+from benchmarks.load.http11 import Address
+from sessionsweep.volumes.layout import FILES
+from sessionsweep_workers.devstack.ports import LOOPBACK, free_port
+from sessionsweep_workers.devstack.readiness import Readiness, answers
+from sessionsweep_workers.devstack.server import EmbeddedServer
+from sessionsweep_workers.devstack.spawn import Child, spawn, stop
+
+ROOT = Path(__file__).parents[2]
+#: Every acknowledged write is in the kernel before its reply leaves, so that `kill -9` of the server loses none and the
+#: clients' record can be held against it. (What `everysec` may lose is tried in tests/faults/test_lost_writes.py.)
+DURABLE = {"appendfsync": "no", "loglevel": "warning"}
+START_WITHIN = 120.0  # seconds
+
+
+class Side:
+    """What both have: a server with an append-only file, nodes, files below `folder`, logs. A context manager."""
+
+    name: str
+    nodes: list[Address]
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ends = contextlib.ExitStack()
+
+    def __enter__(self) -> Side:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._ends as ends:
+            self.log: IO[bytes] = ends.enter_context((self.folder / "log").open("ab"))
+            self.server = EmbeddedServer(self.folder / "redis", extra_config=DURABLE)
+            ends.callback(self.server.stop)
+            self.server.start()
+            self.client: redis.Redis = redis.Redis.from_url(self.server.url, socket_timeout=5)
+            ends.callback(self.client.close)
+            self.start()
+            self._ends = ends.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.close()
+
+    def start(self) -> None:
+        """Starts the rest."""
+        raise NotImplementedError
+
+    def spawn(self, argv: list[str], env: Mapping[str, str]) -> Child:
+        """A program in the log, stopped by its pid at the end."""
+        child = spawn(argv, env=env, cwd=ROOT, stdout=self.log)
+        self._ends.callback(stop, child, 15.0)
+        return child
+
+    def pids(self) -> dict[str, int]:
+        """Role → pid of its present process."""
+        raise NotImplementedError
+
+    def files(self) -> list[Path]:
+        """Files of sessions, on all disks."""
+        raise NotImplementedError
+
+
+def _until(ready: Readiness, child: Child, what: str) -> None:
+    assert ready.check is not None
+    deadline = time.monotonic() + START_WITHIN
+    while True:
+        with contextlib.suppress(OSError):
+            if ready.check():
+                return
+        if child.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{what} didn't start; see its log")
+        time.sleep(0.05)
+
+
+class Up(Side):
+    """`sessionsweep up` with `settings` (names in lower case), on a server that is ours to kill."""
+
+    name = "sessionsweep"
+
+    def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
+        super().__init__(folder)
+        self.settings = dict(settings)
+
+    def start(self) -> None:
+        """Waits until `up` says that all is ready."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith("SESSIONSWEEP_")}
+        env |= {f"SESSIONSWEEP_{name.upper()}": str(value) for name, value in self.settings.items()}
+        env["SESSIONSWEEP_REDIS_URL"] = self.server.url
+        program = str(Path(sys.executable).with_name("sessionsweep"))
+        self._up = self.spawn([program, "up", "--data-dir", str(self.folder / "up")], env)
+        _until(Readiness(lambda: (self.folder / "up" / "up.json").exists()), self._up, f"up in {self.folder}")
+        status = self.status
+        self.nodes = [(LOOPBACK, int(urlsplit(web["url"]).port or 0)) for web in status["web"]]
+        self.volumes = {name: Path(path) for name, path in status["volumes"].items()}
+        self.own = [web["volume"] for web in status["web"]]  # the volume of each node, in the order of `nodes`
+
+    @property
+    def status(self) -> dict:
+        """up.json."""
+        return json.loads((self.folder / "up" / "up.json").read_text())
+
+    def pids(self) -> dict[str, int]:
+        """Of the children only whose parent is our supervisor now: a pid in up.json may be a dead process's."""
+        found = {"supervisor": self._up.pid}
+        if self.server.pid is not None:
+            found["redis"] = self.server.pid
+        status = self.status
+        named = {name: status[name]["pid"] for name in ("beat", "flower", "admin")}
+        named |= {one["name"]: one["pid"] for one in (*status["web"], *status["workers"])}
+        return found | {name: pid for name, pid in named.items() if pid and _parent(pid) == self._up.pid}
+
+    def files(self) -> list[Path]:
+        """By their place alone: whatever lies where a session's file would."""
+        return [path for root in self.volumes.values() for path in root.glob(f"{FILES}/*/*/*")]
+
+
+def _parent(pid: int) -> int:
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        return 0
+    return 0 if state in "ZX" else int(parent)
+
+
+class FlaskSession(Side):
+    """The same routes on Flask-Session: two nodes under the same web server; nobody sweeps their files."""
+
+    name = "Flask-Session"
+
+    def __init__(self, folder: Path, idle_timeout: float) -> None:
+        super().__init__(folder)
+        self._idle_timeout = idle_timeout
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        """Waits until both nodes answer."""
+        ports = {"a": free_port()}
+        ports["b"] = free_port(frozenset(ports.values()))
+        self.nodes = [(LOOPBACK, port) for port in ports.values()]
+        for node, port in ports.items():
+            order = {
+                "node": node,
+                "port": port,
+                "redis_url": self.server.url,
+                "folder": str(self.folder / "files" / node),
+                "nodes": {name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()},
+                "idle_timeout": self._idle_timeout,
+            }
+            env = {**os.environ, "LOAD_NODE": json.dumps(order)}
+            argv = [sys.executable, "-m", "benchmarks.load.flask_session_app"]
+            self._children[f"web-{node}"] = self.spawn(argv, env)
+        for node, port in ports.items():
+            _until(answers(port, "/healthz"), self._children[f"web-{node}"], f"Flask-Session's node {node}")
+
+    def pids(self) -> dict[str, int]:
+        """The server and the nodes."""
+        return {"redis": self.server.pid or 0, **{role: child.pid for role, child in self._children.items()}}
+
+    def files(self) -> list[Path]:
+        """All of them, for nobody deletes any."""
+        return [path for path in (self.folder / "files").glob("*/*/*") if path.is_file()]
+
+
+@contextlib.contextmanager
+def both(folder: Path, settings: Mapping[str, object]) -> Iterator[tuple[Up, FlaskSession]]:
+    """Both at once."""
+    ours, theirs = Up(folder / "ours", settings), FlaskSession(folder / "theirs", float(str(settings["idle_timeout"])))
+    with ours, theirs:
+        yield ours, theirs

@@ -1,0 +1,243 @@
+"""The load test: the highest rate two nodes hold, its latencies, the same under kills, and beside Flask-Session."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.load import outside
+from benchmarks.load.deployed import FlaskSession, Side, Up, both
+from benchmarks.load.faults import Fault, Faults
+from benchmarks.load.openloop import Generator, Measured, percentiles
+from benchmarks.load.probes import Sampler, cpu_seconds
+from benchmarks.load.soak import SETTINGS
+from benchmarks.load.tables import Verdict, verdict
+from benchmarks.load.visitors import Record, Visitor
+
+HELD_P99 = 500.0  # ms: what "held" means, beside no failure and no backlog
+HELD_BACKLOG = 0.5  # seconds' worth of requests that may be under way at the end
+FIRST, FACTOR, TOP = 40.0, 1.25, 5000.0  # requests a second
+BELOW = 0.92  # a rate that isn't held for long is tried again so much lower
+KILLS: Sequence[tuple[str, Sequence[str]]] = (
+    ("kill", ("worker-a", "worker-b")),
+    ("kill", ("web-a", "web-b")),
+    ("kill", ("redis",)),
+)
+CAUSES = ("web-a", "web-b", "worker-a", "worker-b", "beat", "redis")  # what a request and its clearing-up costs
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Sizes; seconds."""
+
+    seed: str
+    seconds: float
+    step: float = 20.0
+    turn: float = 30.0  # of each side, side by side
+    visitors: int = 400
+    pause: tuple[float, float] = (20.0, 40.0)  # between a recovery and the next kill
+
+
+@dataclass
+class Outcome:
+    """What a load test saw; rates in requests a second."""
+
+    plan: Plan
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    highest: dict[str, float] = field(default_factory=dict)
+    beside: dict[str, Any] = field(default_factory=dict)
+    held: Measured | None = None
+    tried: list[dict[str, Any]] = field(default_factory=list)
+    owed: dict[str, float] = field(default_factory=dict)
+    faulty: Measured | None = None
+    faults: list[Fault] = field(default_factory=list)
+    records: dict[str, Record] = field(default_factory=dict)
+    left: dict[str, Any] = field(default_factory=dict)
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    @property
+    def wrong(self) -> list[str]:
+        """What contradicts the visitors' records."""
+        return [text for record in self.records.values() for text in record.wrong]
+
+    def as_json(self) -> dict[str, Any]:
+        """For the report."""
+        return {
+            "plan": asdict(self.plan) | {"settings": SETTINGS, "held_p99_ms": HELD_P99, "held_backlog_s": HELD_BACKLOG},
+            "steps": self.steps,
+            "highest_step": self.highest,
+            "side_by_side": self.beside,
+            "held": self.held.as_json() if self.held else None,
+            "rates_tried": self.tried,
+            "owed_sessions": self.owed,
+            "with_faults": self.faulty.as_json() if self.faulty else None,
+            "faults": [fault.as_json() for fault in self.faults],
+            "visitors": {
+                name: {"counts": dict(record.counts), "wrong": record.wrong} for name, record in self.records.items()
+            },
+            "left": self.left,
+            "verdicts": [one.as_json() for one in self.verdicts],
+        }
+
+
+def holds(measured: Measured) -> bool:
+    """Whether a rate was held: nothing failed, the slowest hundredth took at most HELD_P99, nothing piled up."""
+    return (
+        not measured.given_up
+        and not measured.failures
+        and percentiles(measured.answered)["p99"] <= HELD_P99
+        and measured.backlog <= max(4.0, measured.rate * HELD_BACKLOG)
+    )
+
+
+def load(plan: Plan, folder: Path) -> Outcome:
+    """Runs it in `folder` (made, and left to the caller)."""
+    outcome = Outcome(plan)
+    with both(folder, SETTINGS) as (ours, theirs):
+        canaries = outside.Canaries(ours)
+        asyncio.run(_traffic(plan, outcome, ours, theirs))
+        record = outcome.records[ours.name]
+        patience = 3 * float(str(SETTINGS["idle_timeout"])) + 60
+        clean_after = outside.until_clean(ours, canaries, patience)
+        imbalance, books = outside.balance(ours)
+        outcome.left = {
+            "ours": len(outside.left(ours, canaries)),
+            "ours_clean_after_s": clean_after,
+            "books": books,
+            "theirs": len(theirs.files()),
+            "theirs_bytes": sum(path.stat().st_size for path in theirs.files()),
+        }
+        outcome.verdicts = [
+            verdict("wrong in our visitors' record", len(record.wrong), 0),
+            verdict("canaries harmed", len(canaries.harmed), 0),
+            verdict("seconds until nothing was left or owed", clean_after, patience),
+            verdict("imbalance of the books", abs(imbalance), 0),
+        ]
+    return outcome
+
+
+async def _traffic(plan: Plan, outcome: Outcome, ours: Up, theirs: FlaskSession) -> None:
+    sides: list[Side] = [ours, theirs]
+    outcome.records = {side.name: Record() for side in sides}
+    patience = 0.8 * float(str(SETTINGS["idle_timeout"]))
+    generators = {}
+    for side in sides:
+        crowd = [Visitor(n, plan.seed, side.nodes, outcome.records[side.name], patience) for n in range(plan.visitors)]
+        generators[side.name] = Generator(crowd, f"{plan.seed} {side.name}")
+    for side in sides:  # connections, scripts and caches are there before anything counts
+        await generators[side.name].run(FIRST / 2, plan.step / 2)
+
+    await _search(plan, outcome, generators)
+    common = 0.6 * min(outcome.highest.values())
+    outcome.beside = await _side_by_side(plan, common, sides, generators)
+    generator, rate = generators[ours.name], outcome.highest[ours.name]
+    while True:
+        sampler = Sampler(ours, 2.0)
+        sampler.start()
+        _say(f"holding {rate:.0f}/s for {plan.seconds:.0f} s")
+        measured = await _watched(generator, rate, plan.seconds)
+        looks = sampler.close()
+        outcome.tried.append({"rate": round(rate, 1), "held": holds(measured), **_short(measured)})
+        if holds(measured) or rate < FIRST / 2:
+            break
+        rate *= BELOW
+    third = len(looks.store) // 3
+    outcome.owed = {
+        "median_of_first_third": statistics.median([look.owed for look in looks.store[:third]] or [0]),
+        "median_of_last_third": statistics.median([look.owed for look in looks.store[-third:]] or [0]),
+    }
+    outcome.held = measured if holds(measured) else None
+    _say(f"the same with kills: {rate:.0f}/s")
+    faults = Faults(ours, plan.seed, KILLS, plan.pause)
+    faults.start()
+    outcome.faulty = await generator.run(rate, plan.seconds)
+    outcome.faults = await asyncio.to_thread(faults.close)
+
+
+async def _watched(generator: Generator, rate: float, seconds: float) -> Measured:
+    """In stretches of a minute at most, so that a rate that isn't held is given up early."""
+    whole = Measured(rate, 0.0)
+    while whole.seconds < seconds - 0.5:
+        part = await generator.run(rate, min(60.0, seconds - whole.seconds))
+        whole.add(part)
+        whole.backlog, whole.given_up = part.backlog, whole.given_up or part.given_up
+        if part.given_up or part.failures or percentiles(part.answered)["p99"] > 4 * HELD_P99:
+            whole.given_up = True
+            break
+    return whole
+
+
+async def _search(plan: Plan, outcome: Outcome, generators: Mapping[str, Generator]) -> None:
+    """Rising steps, the sides in turn at the same rate, each until it fails twice at one."""
+    rate, open_sides = FIRST, dict(generators)
+    outcome.highest = dict.fromkeys(generators, FIRST / 2)
+    while open_sides and rate < TOP:
+        for name in list(open_sides):
+            for attempt in (1, 2):
+                measured = await open_sides[name].run(rate, plan.step)
+                held = holds(measured)
+                outcome.steps.append({"side": name, "rate": round(rate, 1), "held": held, **_short(measured)})
+                _say(f"{name} at {rate:.0f}/s: {'held' if held else 'not held'} {_short(measured)}")
+                if held:
+                    outcome.highest[name] = rate
+                    break
+                if attempt == 2:
+                    del open_sides[name]
+        rate *= FACTOR
+
+
+async def _side_by_side(
+    plan: Plan, rate: float, sides: Sequence[Side], generators: Mapping[str, Generator]
+) -> dict[str, Any]:
+    """Both at one rate in short turns: a load that lasts longer than a turn weighs on both."""
+    rounds = max(2, round(plan.seconds / (2 * plan.turn)))
+    _say(f"side by side at {rate:.0f}/s, {rounds} rounds of {plan.turn:.0f} s each")
+    total = {side.name: Measured(rate, 0.0) for side in sides}
+    parts: dict[str, list[dict[str, float]]] = {side.name: [] for side in sides}
+    # A process isn't killed here, so what it used is the difference of two looks; our workers' work is counted
+    # in whoever's turn they do it.
+    cpu = {side.name: cpu_seconds(side) for side in sides}
+    order = list(sides)
+    for _ in range(rounds):
+        for side in order:
+            part = await generators[side.name].run(rate, plan.turn)
+            total[side.name].add(part)
+            parts[side.name].append(percentiles(part.answered))
+        order.append(order.pop(0))
+    used = {
+        side.name: sum(cpu_seconds(side).get(role, 0) - cpu[side.name].get(role, 0) for role in CAUSES)
+        for side in sides
+    }
+    ours, theirs = (side.name for side in sides)
+    each = {name: 1000 * used[name] / max(1, total[name].count) for name in used}
+    return {
+        "rate": round(rate, 1),
+        "rounds": rounds,
+        "latency_ms": {name: percentiles(measured.answered) for name, measured in total.items()},
+        "failed": {name: dict(measured.failed) for name, measured in total.items()},
+        "cpu_ms_a_request": {name: round(value, 3) for name, value in each.items()},
+        "ratios": {
+            **{
+                f"{name} (median of the rounds' ratios)": round(_ratio(parts[ours], parts[theirs], name), 2)
+                for name in ("p50", "p90", "p99")
+            },
+            "processor time a request": round(each[ours] / max(1e-9, each[theirs]), 2),
+        },
+    }
+
+
+def _ratio(ours: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, float]], name: str) -> float:
+    return statistics.median(a[name] / max(1e-9, b[name]) for a, b in zip(ours, theirs, strict=True))
+
+
+def _short(measured: Measured) -> dict[str, Any]:
+    return {"answered": measured.count, "failed": dict(measured.failed), "backlog": measured.backlog,
+            **percentiles(measured.answered)}  # fmt: skip
+
+
+_say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731

@@ -1,0 +1,237 @@
+"""The soak: traffic and seeded faults for an hour; whether anything grows, is lost, wrongly deleted or stays down."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.load import outside, trends
+from benchmarks.load.deployed import Up
+from benchmarks.load.faults import Fault, Faults
+from benchmarks.load.openloop import Generator, Measured
+from benchmarks.load.probes import Looks, Sampler, families
+from benchmarks.load.tables import Verdict, verdict
+from benchmarks.load.visitors import Record, Visitor
+
+#: Short, so that an hour sees every deadline pass many times; the lease stays below the promised recovery.
+SETTINGS: dict[str, object] = {
+    "idle_timeout": 60,
+    "max_duration": 0,
+    "grace_period": 5,
+    "cleanup_interval": 5,
+    "lease": 20,
+    "intent_timeout": 60,
+    "tombstone_retention": 300,
+    "orphan_interval": 120,
+    "orphan_min_age": 60,
+}
+BOTH = ("web-a", "web-b", "worker-a", "worker-b")
+KINDS: Sequence[tuple[str, Sequence[str]]] = (
+    ("kill", BOTH),
+    ("kill", BOTH),
+    ("kill", ("beat", "redis")),
+    ("term", (*BOTH, "beat")),
+    ("stop", (*BOTH, "beat", "redis")),
+    ("cut", ("redis",)),
+    ("flush scripts", ("redis",)),
+    ("lose messages", ("redis",)),
+)
+LONG_ENOUGH = 600.0  # seconds of one life after its warm-up: less says nothing about growth
+RECOVERY = 60.0  # seconds
+
+#: "Flat", an hour: an allocator's creeping stays below, 50 bytes kept of each request at 30 a second don't.
+RSS_BOUND = 5_000_000.0  # bytes
+COUNT_BOUND = 2.0  # descriptors, threads
+REDIS_BOUND = 1_000_000.0  # bytes
+KEYS_BOUND = 0.05  # of the median
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a soak does; seconds. A run of the same seed draws the same requests and faults."""
+
+    seed: str
+    seconds: float
+    rate: float = 30.0
+    visitors: int = 60
+    every: float = 5.0  # between looks
+    warm_up: float = 300.0  # of each process
+    pause: tuple[float, float] = (4.0, 20.0)  # between a recovery and the next fault
+    settings: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The deployment's settings."""
+        return {**SETTINGS, **dict(self.settings)}
+
+
+def short(seed: str) -> Plan:
+    """The form that the tests run, every deadline shortened: only the checks from the outside mean something."""
+    settings = {
+        "idle_timeout": 5,
+        "grace_period": 0.5,
+        "cleanup_interval": 1,
+        "lease": 3,
+        "intent_timeout": 5,
+        "orphan_interval": 5,
+        "orphan_min_age": 2,
+    }
+    return Plan(
+        seed, 10.0, rate=20.0, visitors=12, every=1.0, warm_up=2.0, pause=(0.1, 1.0), settings=tuple(settings.items())
+    )
+
+
+@dataclass
+class Outcome:
+    """What a soak saw."""
+
+    plan: Plan
+    traffic: Measured
+    record: Record
+    faults: list[Fault]
+    looks: Looks
+    canaries: int
+    harmed: list[str]
+    living: int
+    clean_after: float | None
+    imbalance: int
+    books: dict[str, int]
+    families: dict[str, int]
+
+    @property
+    def wrong(self) -> list[str]:
+        """What contradicts the visitors' record."""
+        return self.record.wrong
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """All of them."""
+        return [*self.outside(), *self.recoveries(), *self.growth()]
+
+    def outside(self) -> list[Verdict]:
+        """The checks from the outside: they hold for a soak of any length."""
+        dead = self.books.get("dead", 0)
+        return [
+            verdict("wrong in the visitors' record or on the disks", len(self.record.wrong), 0),
+            verdict("canaries harmed", len(self.harmed), 0),
+            verdict("seconds until nothing was left or owed", self.clean_after, _limit(self.plan)),
+            verdict("imbalance of the books", abs(self.imbalance), 0),
+            verdict("dead letters", dead, 0),
+            verdict("keys of sessions, resources, intents, queues left", self._left_keys(), 0),
+        ]  # fmt: skip
+
+    def _left_keys(self) -> int:
+        return sum(self.families.get(name, 0) for name in ("s", "r", "i", "q", "dl"))
+
+    def recoveries(self) -> list[Verdict]:
+        """Recovery from each fault."""
+        found = []
+        for name, pick in (("requests on every node", "web"), ("debt falls on every node", "debt")):
+            times = [getattr(fault, pick) for fault in self.faults]
+            worst = None if None in times else max(times, default=0.0)
+            found.append(verdict(f"slowest recovery, {name}, s", worst, RECOVERY))
+        return found
+
+    def growth(self) -> list[Verdict]:
+        """Growth of each role and of the store, an hour."""
+        found, warm_up = [], self.plan.warm_up
+        for role in self.looks.roles:
+            for value, bound in (("rss", RSS_BOUND), ("fds", COUNT_BOUND), ("threads", COUNT_BOUND)):
+                if role == "redis" and value == "rss":
+                    continue  # its data are judged below; the rest is its allocator's and its AOF rewriting's
+                lives = trends.lives(self.looks.of(role), value, warm_up)
+                found.append(self._slope(f"{role}: {value}, growth an hour", lives, bound))
+        # Receipts are as many as they will be when the first of them go.
+        s = self.plan.options
+        full = float(str(s["tombstone_retention"])) + 2 * float(str(s["idle_timeout"])) + 60
+        store = [look for look in self.looks.store if look.at >= max(warm_up, full)]
+        keys = statistics.median([look.keys for look in store]) if store else 0
+        for value, bound in (("used_memory", REDIS_BOUND), ("keys", KEYS_BOUND * keys)):
+            points = [(look.at, float(getattr(look, value))) for look in store]
+            found.append(self._slope(f"Redis: {value}, growth an hour", [points], bound))
+        return found
+
+    def _slope(self, what: str, lives: Sequence[Sequence[trends.Point]], bound: float) -> Verdict:
+        slope = trends.slope(lives)
+        judged = trends.longest(lives) >= LONG_ENOUGH
+        return verdict(what, None if slope is None else slope * 3600, bound, judged=judged)
+
+    def as_json(self) -> dict[str, Any]:
+        """For the report, with every look."""
+        return {
+            "plan": asdict(self.plan) | {"settings": self.plan.options},
+            "traffic": self.traffic.as_json(),
+            "visitors": {"counts": dict(self.record.counts), "wrong": self.record.wrong},
+            "faults": [fault.as_json() for fault in self.faults],
+            "verdicts": [one.as_json() for one in self.verdicts],
+            "canaries": {"planted": self.canaries, "harmed": self.harmed},
+            "living_files_compared": self.living,
+            "books": self.books,
+            "key_families_at_the_end": self.families,
+            "roles": {role: _summary(self.looks, role) for role in self.looks.roles},
+            "looks": {
+                "processes": [[getattr(look, name) for name in look.__slots__] for look in self.looks.processes],
+                "store": [[getattr(look, name) for name in look.__slots__] for look in self.looks.store],
+            },
+        }
+
+
+def _summary(looks: Looks, role: str) -> dict[str, Any]:
+    seen = looks.of(role)
+    return {
+        "lives": len({look.pid for look in seen}),
+        "rss_median": int(statistics.median(look.rss for look in seen)),
+        "rss_max": max(look.rss for look in seen),
+        "fds_max": max(look.fds for look in seen),
+        "threads_max": max(look.threads for look in seen),
+    }
+
+
+def _limit(plan: Plan) -> float:
+    """Seconds after the last request by which all must be gone: idle time-out, a hold as long since the last fault,
+    grace, a lease, and what an orphan takes that is found twice."""
+    s = {name: float(str(value)) for name, value in plan.options.items()}
+    return (
+        2 * s["idle_timeout"] + s["grace_period"] + s["lease"] + s["intent_timeout"] + s["orphan_min_age"]
+        + 3 * s["orphan_interval"] + 5 * s["cleanup_interval"]
+    )  # fmt: skip
+
+
+def soak(plan: Plan, folder: Path) -> Outcome:
+    """Runs it in `folder` (made, and left to the caller)."""
+    record = Record()
+    with Up(folder, plan.options) as up:
+        canaries = outside.Canaries(up)
+        patience = 0.8 * float(str(plan.options["idle_timeout"]))
+        visitors = [Visitor(n, plan.seed, up.nodes, record, patience) for n in range(plan.visitors)]
+        sampler = Sampler(up, plan.every)
+        half = plan.seconds / 2
+        # Each half spares one node's processes from death, so that they grow old among the other faults.
+        faults = Faults(up, plan.seed, KINDS, plan.pause, spared=lambda at: "b" if at < half else "a")
+        sampler.start()
+        faults.start()
+        try:
+            traffic = asyncio.run(Generator(visitors, plan.seed).run(plan.rate, plan.seconds))
+            # At once, from the disks alone: a recovery may still go on, and who is silent for long may rightly end.
+            living, wrong = outside.living(up, visitors)
+        finally:
+            done = faults.close()
+            looks = sampler.close()
+        record.wrong += wrong
+        clean_after = outside.until_clean(up, canaries, _limit(plan))
+        imbalance, books = outside.balance(up)
+        return Outcome(
+            plan, traffic, record, done, looks, canaries.count, canaries.harmed, living, clean_after, imbalance, books,
+            families(up.client),
+        )  # fmt: skip
+
+
+def machine() -> dict[str, Any]:
+    """What a figure depends on."""
+    return {"cpus": os.cpu_count(), "load": os.getloadavg(), "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}

@@ -1,0 +1,39 @@
+"""Whether a figure grows over time: Theil and Sen's slope, which a few outliers don't bend."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+from benchmarks.load.probes import Look
+
+_MOST = 300  # points of one life that are compared with each other
+
+Point = tuple[float, float]  # seconds, value
+
+
+def slope(lives: Iterable[Sequence[Point]]) -> float | None:
+    """The median slope, a second, over all pairs of points of the same life (None: too few). A life is what lies
+    between two restarts: a new process begins anew, and that jump is neither growth nor shrinking."""
+    found = []
+    for life in lives:
+        points = life[:: max(1, len(life) // _MOST)]
+        found += [(b - a) / (t - s) for (s, a), (t, b) in combinations(points, 2) if t > s]
+    return statistics.median(found) if len(found) >= 10 else None
+
+
+def lives(looks: Sequence[Look], value: str, warm_up: float) -> list[list[Point]]:
+    """A role's figure by incarnation, without the first `warm_up` seconds of each."""
+    by_pid: dict[int, list[Look]] = {}
+    for look in looks:
+        by_pid.setdefault(look.pid, []).append(look)
+    return [
+        [(look.at, float(getattr(look, value))) for look in one if look.at - one[0].at >= warm_up]
+        for one in by_pid.values()
+    ]
+
+
+def longest(found: Iterable[Sequence[Point]]) -> float:
+    """The longest life, in seconds: how much a slope can say."""
+    return max((life[-1][0] - life[0][0] for life in found if life), default=0.0)
