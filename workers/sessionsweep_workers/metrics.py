@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import Any
-from wsgiref.simple_server import WSGIServer
 
 from celery import bootsteps
 
 from sessionsweep.errors import ConfigurationError
 from sessionsweep.settings import Settings
 from sessionsweep_workers.context import current
+from sessionsweep_workers.metrics_server import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -25,20 +24,21 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(worker, **options)
         settings = current(worker.app).settings
         self._address = settings.metrics_address
-        self._serving: tuple[WSGIServer, threading.Thread] | None = None
+        self._server: MetricsServer | None = None
         self.enabled = bool(self._address)
         if self.enabled:
             _check(settings, forks=worker.pool_cls.__module__ == "celery.concurrency.prefork")
 
     def start(self, worker: Any) -> None:
         """The pool is up."""
-        from prometheus_client import start_http_server
+        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
         from sessionsweep.observe.prometheus import exposed
 
         host, _, port = self._address.rpartition(":")
+        registry = exposed()
         try:
-            self._serving = start_http_server(int(port), host, exposed())
+            self._server = MetricsServer(host, int(port), lambda: (generate_latest(registry), CONTENT_TYPE_LATEST))
         except OSError as error:
             raise ConfigurationError(
                 f"SESSIONSWEEP_METRICS_ADDRESS={self._address!r} can't be listened at: {error.strerror}; give each "
@@ -48,12 +48,8 @@ class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def stop(self, worker: Any) -> None:
         """After the consumer, before the pool."""
-        if self._serving is not None:
-            server, thread = self._serving
-            self._serving = None
-            server.shutdown()
-            server.server_close()
-            thread.join(5)
+        if self._server is not None:
+            self._server.stop()
 
     terminate = stop
 
