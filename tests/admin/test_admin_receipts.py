@@ -105,10 +105,11 @@ def test_a_sessions_page_shows_its_receipt_and_strangers_text_as_text(admin: Adm
     session.end()
     location = volume_location(admin.node.core.mounts.here()[0].id)
     failed = op.Attempt(rid, Outcome.FAILED, 1, "EIO: <script>alert(1)</script>")
-    admin.node.store.execute(op.Settle(session.id, location, (failed,)))
+    admin.node.store.execute(op.Settle(session.id, location, (failed,), tries=1))
     told = admin.get(f"/sessions/{session.id}")
     assert (told["owned"], told["locations"][0]["failures"]) == (1, 1)
     shown = log_in(admin, f"/admin/ui/sessions/{session.id}")
     assert "Dead letters" in shown
+    assert "<dt>Owed yet</dt><dd>0 resources and 1 dead letter</dd>" in shown
     assert "&lt;script&gt;alert(1)" in shown
     assert "<script>alert" not in shown

@@ -92,6 +92,10 @@ def test_a_dead_letter_says_why_and_what_to_do(node: Node) -> None:
         assert "1 attempt failed (not-regular: no regular file stands where ours should be)" in said
         assert f"sessionsweep dead-letters retry {rid}" in said
     assert "It is no regular file" in told(node, path)[1]
+    said = told(node, session.id)[1]
+    assert "1 dead letter: failed too often, nobody tries any more" in said
+    assert "wait" not in said
+    assert "its worker" not in said  # about what is tried there, which nothing of this session is
     assert node.store.execute(op.DropDead(session.id, rid))
     said = told(node, session.id)[1]
     assert "It owes nothing: 0 resources deleted (0 B), 1 forgotten by an operator" in said

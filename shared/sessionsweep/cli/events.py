@@ -22,7 +22,7 @@ from sessionsweep.operator.naming import Names
 from sessionsweep.operator.queries import Life, SessionCase
 from sessionsweep.operator.reached import Deployment
 from sessionsweep.operator.timeline import Cursors, Wanted
-from sessionsweep.operator.wording import brief
+from sessionsweep.operator.wording import brief, owing
 from sessionsweep.sessions.view import SessionView
 from sessionsweep.store import operations as op
 from sessionsweep.units import moment
@@ -163,4 +163,4 @@ def _stands(case: SessionCase | None) -> str:
     if case.tombstone is None:
         return f"ended; {count(len(case.resources), 'resource')} left."
     t = case.tombstone
-    return f"ended ({t.reason}); {count(t.deleted, 'resource')} deleted, {count(t.owed, 'resource')} owed."
+    return f"ended ({t.reason}); {count(t.deleted, 'resource')} deleted, {owing(t)} owed."

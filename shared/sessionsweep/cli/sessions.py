@@ -19,6 +19,7 @@ from sessionsweep.operator import causes, fields, naming
 from sessionsweep.operator.naming import Names
 from sessionsweep.operator.queries import SessionCase, show
 from sessionsweep.operator.reached import Deployment
+from sessionsweep.operator.wording import owing
 from sessionsweep.sessions import lifecycle
 from sessionsweep.sessions.sync import Session
 from sessionsweep.sessions.view import Resource, SessionView
@@ -145,7 +146,7 @@ def _pairs(case: SessionCase) -> list[tuple[str, object]]:
             ("ended", f"{moment(t.ended):%Y-%m-%d %H:%M:%S} UTC ({t.reason})"),
             ("lasted", brief((t.ended - t.created) / 1000) if t.created else "unknown: its record was lost"),
             ("had", "-" if t.owned is None else f"{count(t.owned, 'resource')}, {format_size(t.bytes_owned)}"),
-            ("still owed", count(t.owed, "resource")),
+            ("still owed", owing(t)),
             ("deleted", f"{count(t.deleted, 'resource')}, {format_size(t.bytes_deleted)}"),
         ]
     return pairs

@@ -93,7 +93,7 @@ class Tombstone:
     ended: int  # ms
     created: int  # ms
     user: str | None = None
-    owed: int = 0  # resources not yet reclaimed
+    owed: int = 0  # resources not yet reclaimed, dead letters among them
     owned: int | None = None
     bytes_owned: int = 0
     places: tuple[ReceiptPlace, ...] = ()
@@ -105,6 +105,11 @@ class Tombstone:
     def deleted(self) -> int:
         """Resources deleted since it ended."""
         return self.deleted_before + sum(place.deleted for place in self.places)
+
+    @property
+    def dead_letters(self) -> int:
+        """How many of those owed wait for an operator: nobody tries them any more."""
+        return min(self.owed, sum(place.dead_letters for place in self.places))
 
     @property
     def bytes_deleted(self) -> int:

@@ -90,7 +90,7 @@ def _session(core: Core, store: Store, session_id: str) -> Explanation:
         )
     said, wrong = list(_life(core, store, case)), list[str]()
     if case.life is Life.ENDED:
-        for location in sorted({record.location for record in case.resources}):
+        for location in sorted({r.location for r in case.resources if r.state is not ResourceState.DEAD}):
             wrong += _problems(core, store, location)
     said += [_in_short(record, case) for record in case.resources[:20]]
     if len(case.resources) > 20:
@@ -116,9 +116,16 @@ def _life(core: Core, store: Store, case: SessionCase) -> Iterator[str]:
         yield from _sweeps(core, store, idle=now >= record.idle_end and now < record.absolute_end)
     elif tombstone is not None:
         yield f"It ended {_ago(tombstone.ended, now)}: {_REASONS.get(tombstone.reason, tombstone.reason)}."
-        if tombstone.owed:
-            yield f"{count(tombstone.owed, 'resource')} of it wait to be deleted; {_done(tombstone.deleted)}."
-        else:
+        dead = tombstone.dead_letters
+        if waiting := tombstone.owed - dead:
+            wait = "waits" if waiting == 1 else "wait"
+            yield f"{count(waiting, 'resource')} of it {wait} to be deleted; {_done(tombstone.deleted)}."
+        if dead:
+            yield (
+                f"{count(dead, 'dead letter')}: failed too often, nobody tries any more. When the cause is mended: "
+                "sessionsweep dead-letters retry"
+            )
+        if not tombstone.owed:
             yield f"It owes nothing: {_dealt_with(tombstone)}."
     else:
         yield "Its record was lost with writes that the server forgot; what it owned was found, and is to be deleted."

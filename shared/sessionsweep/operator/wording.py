@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sessionsweep.model.session import Tombstone
 from sessionsweep.units import format_duration
 
 
@@ -20,6 +21,13 @@ def brief(seconds: float) -> str:
 def count(number: int, noun: str) -> str:
     """`1 session`, `2 sessions`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def owing(tombstone: Tombstone) -> str:
+    """What an ended session still owes: what workers try, and what waits for an operator."""
+    dead = tombstone.dead_letters
+    waiting = count(tombstone.owed - dead, "resource")
+    return f"{waiting} and {count(dead, 'dead letter')}" if dead else waiting
 
 
 def printable(text: object) -> str:

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sessionsweep.admin.desk import Desk
 from sessionsweep.admin.pages.visits import Visit, Visits
 from sessionsweep.operator import causes
-from sessionsweep.operator.wording import brief, count, printable
+from sessionsweep.operator.wording import brief, count, owing, printable
 from sessionsweep.units import format_size
 
 UI = "/ui"  # below the admin side's prefix: every page but the first
@@ -97,8 +97,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
-        text=printable, n=_number, size=_size, brief=brief, moment=_moment, count=_count, explained=causes.explained
-    )
+        text=printable, n=_number, size=_size, brief=brief, moment=_moment, count=_count, explained=causes.explained,
+        owing=owing,
+    )  # fmt: skip
     made.globals["static"] = lambda base, name: f"{base}{UI}/static/{name}?v={static_files()[name].version}"
     return made
 
