@@ -1,7 +1,7 @@
 # `make` lists what there is to make. PYTHON=… chooses the interpreter that .venv is made with.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench faults soak load scale format docs screenshots clean
+.PHONY: help up test check bench faults soak load simulate scale format docs screenshots clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -51,6 +51,9 @@ soak: .venv/.stamp ## traffic and seeded faults on a whole deployment; what grow
 
 load: .venv/.stamp ## the highest rate two nodes hold, latencies, with kills, beside Flask-Session (LOAD_MINUTES=10 SEED=…)
 	$(BIN)/python -m benchmarks.load load --minutes $(LOAD_MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+simulate: .venv/.stamp ## many schedules in one process on a simulated clock (SCHEDULES=100000 RUN=1 SEED=1-17)
+	$(BIN)/python tests/simulation/simulate.py
 
 scale: .venv/.stamp ## many clients, sockets and cancelled calls: the same tests at the sizes of docs/security.md
 	$(SCALE) $(BIN)/python -m pytest --timeout 0 --durations 0 $(ARGS) $(SCALED)
