@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
@@ -308,6 +309,27 @@ def test_volumes_and_nodes_say_who_is_silent(page: Page, admin: Admin) -> None:
     expect(volume).to_contain_text("its worker is silent for 5m")
     page.get_by_role("link", name="Nodes").click()
     expect(page.get_by_role("row", name="a silent")).to_contain_text(re.compile("5m.* ago"))
+
+
+def test_a_full_disk_is_one_thing_to_look_at_and_seen_on_its_volume(page: Page, admin: Admin) -> None:
+    node = admin.node
+    node.session_with_file(700)
+    node.sweep.run_once()
+    node.upkeep.run_once()
+    log_in(page, admin, READ)
+    expect(page.get_by_role("heading", name="All is well")).to_be_visible()
+    (volume,) = node.core.mounts.here()
+    told = json.loads(node.store.execute(op.Table("n"))["a"])
+    told |= {"space": {volume.id: {"used": 97_000, "free": 3000}}, "unwritable": {volume.id: "ENOSPC"}}
+    node.store.execute(op.TablePut("n", "a", json.dumps(told)))
+    renew(page)
+    expect(page.get_by_role("region", name="Health")).to_contain_text("1 thing to look at")
+    expect(page.get_by_role("region", name="Volumes")).to_contain_text("look")
+    page.get_by_role("link", name="See").click()
+    seen = page.get_by_role("region", name="a", exact=True)
+    expect(seen.locator(".state").first).to_have_text("look")
+    expect(seen).to_contain_text("its disk on a is 97% full, 3 kB free: soon uploads to it are refused")
+    expect(seen.locator("dt:text-is('Disk') + dd")).to_have_text("97% full on a, 3 kB free")
 
 
 def test_without_workers_to_order_the_page_of_sweeps_says_so(page: Page, admin: Admin) -> None:

@@ -12,12 +12,14 @@ import redis
 from command_line import Deployment
 
 from sessionsweep.model.holds import ALL, Hold
-from sessionsweep.operator import vitals
+from sessionsweep.operator import memory, preview, vitals
+from sessionsweep.operator.disks import of_space
 from sessionsweep.operator.doctor import Code, Finding, Level, examine
 from sessionsweep.operator.doctor import deployment as deployment_checks
 from sessionsweep.operator.doctor import server as server_checks
 from sessionsweep.operator.verdict import judge
 from sessionsweep.store import operations as op
+from sessionsweep.units import parse_duration
 from sessionsweep.volumes.space import Space
 from sessionsweep_workers.devstack.server import EmbeddedServer
 from support.nodes import Node
@@ -120,8 +122,27 @@ def test_a_disk_that_fills(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     row = next(r for r in deployment_checks.run(deployment_checks.volumes.listed(node.core), node.store) if r.path)
     for used, level in ((50, Level.OK), (90, Level.WARNING), (99, Level.FAILURE)):
         shown = type(row)(**{**{f: getattr(row, f) for f in row.__slots__}, "disk": Space(used, 100 - used)})
-        first = next(iter(deployment_checks._disk("volume a", shown, ephemeral=True)))
+        first = next(iter(deployment_checks._disk("volume a", shown, ephemeral=True, idle_timeout=900)))
         assert (first.level, f"{used}% full" in first.text) == (level, True)
+
+
+@pytest.mark.parametrize(
+    ("idle_timeout", "asked"),
+    [(900, "5m"), (10, "3s"), (2, "667ms"), (7200, "40m"), (86400, "8h"), (100, "33s"), (4000, "22m"), (3600, "20m")],
+)
+def test_the_advice_ends_sessions_that_are_not_over_yet(
+    make_node: Callable[..., Node], idle_timeout: float, asked: str
+) -> None:
+    """With 1 h nothing would be found: at an idle timeout of 15 min, all that old are over."""
+    node = make_node(sweeper="in-process", idle_timeout=idle_timeout, max_duration=0, hold=0)
+    for fix in (
+        of_space("volume a", Space(99, 1), "full", idle_timeout).fix,
+        next(iter(memory.judge("store", memory.Memory(99, 100), idle_timeout))).fix,
+    ):
+        assert fix.endswith(f"sweep idle --idle-for {asked}")
+    node.sessions.create()
+    node.advance(idle_timeout / 2)
+    assert preview.sweep(node.core, node.store, parse_duration(asked)).sessions == 1
 
 
 @pytest.mark.parametrize(
@@ -163,7 +184,7 @@ def test_the_server(own_server: Callable[..., EmbeddedServer], make_node: Callab
 
     def told() -> dict[Level, str]:
         found: dict[Level, str] = {}
-        for one in server_checks.examine("store", server.url, 2):
+        for one in server_checks.examine("store", server.url, 2, 900):
             found[one.level] = found.get(one.level, "") + f"{one.text} -> {one.fix}\n"
         return found
 
@@ -178,10 +199,10 @@ def test_the_server(own_server: Callable[..., EmbeddedServer], make_node: Callab
         client.delete("fill")
         client.execute_command("ACL", "SETUSER", "mute", "on", ">mute", "~*", "+@all", "-info")
     mute = server.url.replace(f":{server.password}@", "mute:mute@")
-    (asked,) = server_checks.examine("store", mute, 2)
+    (asked,) = server_checks.examine("store", mute, 2, 900)
     assert (asked.level, "INFO" in asked.fix) == (Level.UNKNOWN, True)
     server.kill()
-    (away,) = server_checks.examine("store", server.url, 2)
+    (away,) = server_checks.examine("store", server.url, 2, 900)
     assert (away.level, server.password in away.text) == (Level.FAILURE, False)
 
 

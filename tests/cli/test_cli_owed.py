@@ -35,6 +35,12 @@ def rows(cli: Deployment, *words: str, **environ: str) -> list[dict[str, Any]]:
     return list(cli("owed", "list", "--json", *words, **environ).json()["owed"])
 
 
+def made_volume(cli: Deployment) -> str:
+    """The id of this node's volume, with a file on it."""
+    cli.with_file()
+    return volume_of(cli).id
+
+
 def place(cli: Deployment) -> dict[str, Any]:
     """What `stats` tells of this node's volume."""
     (found,) = [row for row in cli("stats", "--json").json()["volumes"] if row["path"] == str(cli.root / "a")]
@@ -287,6 +293,38 @@ def test_a_worker_that_lives_without_the_volume_is_told(cli: Deployment) -> None
     cli.store.execute(op.TableDrop("holds", "mount:node-a/a"))
     beat(cli, "node-b", moved)
     assert place(cli)["problems"] == [], "the disk was moved to another node: nothing is wrong"
+
+
+@pytest.mark.parametrize(
+    ("space", "unwritable", "code", "said"),
+    [
+        ((97, 3), "", "disk", "its disk on node-a is 97% full, 3 B free: soon uploads to it are refused"),
+        ((88, 12), "", "disk", "its disk on node-a is 88% full, 12 B free"),
+        ((50, 50), "EROFS", "unwritable", "node-a can't write it (EROFS"),
+        ((100, 0), "ENOSPC", "disk", "its disk on node-a is 100% full, 0 B free: uploads to it are refused"),
+    ],
+)
+def test_a_disk_that_is_full_or_cannot_be_written_makes_its_volume_look_bad(
+    cli: Deployment, space: tuple[int, int], unwritable: str, code: str, said: str
+) -> None:
+    volume = made_volume(cli)
+    for node, (used, free) in (("node-a", space), ("node-b", (1, 99))):
+        row = {
+            "at": cli.store.execute(op.Facts()).now,
+            "volumes": {volume: "a"},
+            "queues": [],
+            "space": {volume: {"used": used, "free": free}},
+            "unwritable": {volume: unwritable} if unwritable and node == "node-a" else {},
+        }
+        cli.store.execute(op.TablePut("n", node, json.dumps(row)))
+    shown = place(cli)
+    assert [one["code"] for one in shown["findings"]] == [code]
+    assert [text.startswith(said) for text in shown["problems"]] == [True]
+    assert [(one["node"], one["space"]) for one in shown["disks"]] == [
+        ("node-a", {"used": space[0], "free": space[1]}),
+        ("node-b", {"used": 1, "free": 99}),
+    ]
+    assert said in cli("stats").out
 
 
 def test_a_hold_is_told_where_it_stops_something(cli: Deployment) -> None:

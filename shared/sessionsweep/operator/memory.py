@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 
+from sessionsweep.operator.disks import spare_sessions
 from sessionsweep.operator.findings import Code, Finding, failure, ok, unknown, warning
 from sessionsweep.settings import Settings
 from sessionsweep.units import format_size
@@ -46,14 +47,15 @@ def look(settings: Settings) -> Memory | None:
         return None
 
 
-def judge(area: str, memory: Memory) -> Iterator[Finding]:
-    """Whether something new fits into it."""
+def judge(area: str, memory: Memory, idle_timeout: float) -> Iterator[Finding]:
+    """Whether something new fits into it. `idle_timeout`: s, the setting's."""
     limit, what = (memory.limit, "maxmemory") if memory.limit else (memory.machine, "the machine's memory")
     if not limit:
         yield unknown(Code.MEMORY, area, f"it uses {format_size(memory.used)}, and doesn't say of how much")
         return
     said = f"it uses {format_size(memory.used)}, {memory.used / limit:.0%} of {what}"
-    room = "give it more memory (CONFIG SET maxmemory), or end sessions: sessionsweep sweep idle --idle-for 1h"
+    spare = spare_sessions(idle_timeout)
+    room = f"give it more memory (CONFIG SET maxmemory), or end sessions: sessionsweep {spare}"
     if memory.used >= limit:
         yield failure(
             Code.MEMORY, area, said + ": new sessions and files are refused; those that live go on, and end", room

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from sessionsweep.deployment import Core, partitions
 from sessionsweep.model.holds import ALL, Hold, mount_scope, volume_scope
 from sessionsweep.model.rows import json_object, whole
-from sessionsweep.operator import causes, holds, naming, nodes, owed
+from sessionsweep.operator import causes, disks, holds, naming, nodes, owed
 from sessionsweep.operator.findings import Code, Finding, Level, failure, note, warning
 from sessionsweep.operator.wording import brief, count
 from sessionsweep.store import operations as op
@@ -81,6 +81,7 @@ class Place:
     holds: tuple[str, ...]  # scopes of those that stop deleting there
     debt: Debt
     last_reclaim: Reclaimed | None
+    disks: tuple[disks.Disk, ...] = ()  # as each node that mounts it sees its own
     problems: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
@@ -118,8 +119,12 @@ def look(core: Core, store: Store) -> list[Place]:
             tuple(hold.scope for hold in stops),
             _debt(store, location, depths.get(location, [])),
             _last_reclaim(passes.get(f"{LAST_RECLAIM}{volume_id}"), now),
+            disks.told(seen, volume_id),
         )
-        found = tuple(judge(place, stops, core.settings.cleanup_interval, names.handle(location)))
+        found = (
+            *judge(place, stops, core.settings.cleanup_interval, names.handle(location)),
+            *_of_disks(place, seen, core.settings.idle_timeout),
+        )
         places.append(replace(place, problems=tuple(one.sentence for one in found), findings=found))
     return sorted(places, key=lambda place: (not place.problems, not place.debt.sessions, place.name, place.location))
 
@@ -161,6 +166,14 @@ def judge(place: Place, stops: Sequence[Hold], interval: float, handle: str) -> 
         did = "hasn't reclaimed there yet" if last is None else f"reclaimed there {brief(last.seconds_ago)} ago"
         text = f"due for {brief(debt.late_seconds)}; {', '.join(working)} lives and {did}"
         yield failure(Code.LATE, area, text, "see its log")
+
+
+def _of_disks(place: Place, seen: Sequence[nodes.Node], idle_timeout: float) -> Iterator[Finding]:
+    """What is wrong with its disks: the verdict says the same."""
+    yield from disks.judge_writing(place.title, seen, place.volume_id)
+    for one in disks.judge_space(place.title, seen, place.volume_id, idle_timeout):
+        if one.level is not Level.OK:
+            yield one
 
 
 def _mounting(place: Place, held: Sequence[Hold]) -> Iterator[Finding]:

@@ -5,11 +5,10 @@ The dashboard's first page shows it, `doctor` begins with it; `/metrics` and the
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 
 from sessionsweep.model.holds import Hold, orphans_scope, volume_scope
-from sessionsweep.operator import causes, memory, nodes
+from sessionsweep.operator import disks, memory, nodes
 from sessionsweep.operator.advice import REASONS, advice
 from sessionsweep.operator.findings import Code, Finding, Level, failure, note, ok, unknown, warning
 from sessionsweep.operator.nodes import Node
@@ -17,14 +16,10 @@ from sessionsweep.operator.places import LATE, Place
 from sessionsweep.operator.vitals import Vitals
 from sessionsweep.operator.wording import brief, count
 from sessionsweep.settings import Settings
-from sessionsweep.units import format_size
-from sessionsweep.volumes.space import Space
 
-DISK_FULL, DISK_FILLING = 0.9, 0.85  # of a disk; the alert rules tell of the first
-NO_ROOM = ("ENOSPC", "EDQUOT")  # of writing; deleting needs none
 YOUNG = 3  # intervals in which a deployment has just begun: who is still to come isn't missed
-#: What the verdict says in other words already, of a node or of a hold.
-TOLD = frozenset({Code.HOLD, Code.WORKER})
+#: Of a place's findings, what the verdict says already: of a node or a hold in other words, of a disk in the same.
+TOLD = frozenset({Code.HOLD, Code.WORKER, Code.DISK, Code.UNWRITABLE})
 GRAVEST = (Level.FAILURE, Level.WARNING, Level.UNKNOWN, Level.NOTE, Level.OK)
 
 
@@ -34,21 +29,20 @@ def judge(seen: Vitals, settings: Settings, measured: Collection[str] = ()) -> l
     `measured`: ids of volumes whose disks whoever asks looks at by itself.
     """
     found = [
-        *_server(seen),
+        *_server(seen, settings),
         *_workers(seen, settings),
         *_passes(seen, settings),
         *_holds(seen),
         *_places(seen),
-        *_unwritable(seen),
-        *_disks(seen, measured),
+        *_disks(seen, settings, measured),
         *_books(seen),
     ]
     return sorted(found, key=lambda one: GRAVEST.index(one.level))
 
 
-def _server(seen: Vitals) -> Iterator[Finding]:
+def _server(seen: Vitals, settings: Settings) -> Iterator[Finding]:
     if seen.memory is not None:
-        yield from memory.judge("store", seen.memory)
+        yield from memory.judge("store", seen.memory, settings.idle_timeout)
     yield from memory.judge_policy("store", seen.policy)
 
 
@@ -166,44 +160,15 @@ def _waits(place: Place) -> str:
     return f"{waits} there, and a worker that lives mounts it"
 
 
-def _unwritable(seen: Vitals) -> Iterator[Finding]:
-    for node in seen.nodes:
-        for volume_id, error in node.unwritable.items():
-            name, space = node.volumes.get(volume_id), node.space.get(volume_id)
-            if not node.alive or name is None:
-                continue
-            no_room = error in NO_ROOM
-            if no_room and space is not None and space.full > DISK_FULL:
-                continue  # the disk is told to be full
-            text = f"{node.name} can't write it ({causes.explained(error)})"
-            what = "no file can be kept there; deleting goes on" if no_room else "files can be neither kept nor deleted"
-            fix = f"let the service's user write {name} on {node.name}, or repair and mount it again"
-            room = f"make room on {node.name}: see df -i, and its quota"
-            yield failure(Code.UNWRITABLE, f"volume {name}", f"{text}: {what}", room if no_room else fix)
-
-
-def _disks(seen: Vitals, measured: Collection[str]) -> Iterator[Finding]:
-    """Each disk once, though several nodes mount it: as the one tells that sees it fullest."""
-    told: dict[str, list[tuple[float, str, str, Space]]] = defaultdict(list)
-    for node in seen.nodes:
-        for volume_id, space in node.space.items():
-            if node.alive and volume_id in node.volumes and volume_id not in measured:
-                told[volume_id].append((space.full, node.name, node.volumes[volume_id], space))
-    for rows in told.values():
-        _, node_name, name, space = max(rows, key=lambda row: row[:3])
-        said = f"its disk on {node_name} is {space.full:.0%} full, {format_size(space.free)} free"
-        yield of_disk(f"volume {name}", space, said)
-
-
-def of_disk(area: str, space: Space, said: str) -> Finding:
-    """How full a volume's disk is, `said` in words."""
-    make_room = "make room, or a larger disk; what may go: sessionsweep stats, sweep idle --idle-for 1h"
-    if space.full > DISK_FULL:
-        refused = "uploads to it are refused" if not space.free else "soon uploads to it are refused"
-        return failure(Code.DISK, area, f"{said}: {refused}", make_room)
-    if space.full > DISK_FILLING:
-        return warning(Code.DISK, area, said, make_room)
-    return ok(Code.DISK, area, said)
+def _disks(seen: Vitals, settings: Settings, measured: Collection[str]) -> Iterator[Finding]:
+    """Also where what volumes owe can't be told."""
+    titles = {place.volume_id: place.title for place in seen.places or ()}
+    mounted = {volume_id: f"volume {name}" for node in seen.nodes for volume_id, name in node.volumes.items()}
+    for volume_id, named in mounted.items():
+        area = titles.get(volume_id, named)
+        yield from disks.judge_writing(area, seen.nodes, volume_id)
+        if volume_id not in measured:
+            yield from disks.judge_space(area, seen.nodes, volume_id, settings.idle_timeout)
 
 
 def _books(seen: Vitals) -> Iterator[Finding]:

@@ -18,9 +18,9 @@ def examine(core: Core, store: Store) -> Iterator[Finding]:
     nothing."""
     s = core.settings
     if not s.in_memory:
-        yield from server.examine("store", s.redis_url, s.socket_timeout)
+        yield from server.examine("store", s.redis_url, s.socket_timeout, s.idle_timeout)
         if s.broker_url is not None and s.broker_url != s.redis_url and s.sweeper == "workers":
-            yield from server.examine("broker", s.broker_url, s.socket_timeout)
+            yield from server.examine("broker", s.broker_url, s.socket_timeout, s.idle_timeout)
     try:
         yield from deployment.examine(core, store)
         if s.sweeper == "workers" and s.broker_url is not None and s.broker_url.startswith(("redis", "unix")):

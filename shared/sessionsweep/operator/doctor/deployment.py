@@ -9,10 +9,10 @@ from pathlib import Path
 import redis
 
 from sessionsweep.deployment import Core
-from sessionsweep.operator import vitals, volumes
+from sessionsweep.operator import disks, vitals, volumes
 from sessionsweep.operator.advice import REASONS
 from sessionsweep.operator.findings import Code, Finding, failure, ok, unknown, warning
-from sessionsweep.operator.verdict import judge, of_disk
+from sessionsweep.operator.verdict import judge
 from sessionsweep.operator.wording import count
 from sessionsweep.store.flow import run
 from sessionsweep.store.protocol import Store
@@ -98,7 +98,7 @@ def _here(core: Core, rows: Sequence[volumes.VolumeRow]) -> Iterator[Finding]:
             words = {"node": core.settings.node, "name": row.name, "scope": ""}
             yield failure(Code.VOLUME, name, f"{row.path} can't be used here: {row.state}", fix.format_map(words))
         else:
-            yield from _disk(name, row, configured[row.name].ephemeral)
+            yield from _disk(name, row, configured[row.name].ephemeral, core.settings.idle_timeout)
     if not configured:
         yield ok(
             Code.VOLUME,
@@ -107,11 +107,11 @@ def _here(core: Core, rows: Sequence[volumes.VolumeRow]) -> Iterator[Finding]:
         )
 
 
-def _disk(name: str, row: volumes.VolumeRow, ephemeral: bool) -> Iterator[Finding]:
+def _disk(name: str, row: volumes.VolumeRow, ephemeral: bool, idle_timeout: float) -> Iterator[Finding]:
     kind = _file_system(Path(row.path))
     if row.disk is not None:
         said = f"{row.path} ({kind}): {row.disk.full:.0%} full, {format_size(row.disk.free)} free"
-        yield of_disk(name, row.disk, said)
+        yield disks.of_space(name, row.disk, said, idle_timeout)
     try:
         found = os.statvfs(row.path)
     except OSError as error:

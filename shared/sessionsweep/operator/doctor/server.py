@@ -29,8 +29,8 @@ OLDEST = (6, 2)  # that the scripts run on
 SKEW = 5.0  # seconds between two clocks that nobody notices
 
 
-def examine(area: str, url: str, timeout: float) -> Iterator[Finding]:
-    """What is to be said about the server of that URL. It changes nothing there."""
+def examine(area: str, url: str, timeout: float, idle_timeout: float) -> Iterator[Finding]:
+    """What is to be said about the server of that URL. It changes nothing there. `idle_timeout`: s, the setting's."""
     if not url.startswith(("redis://", "rediss://", "unix://")):
         yield unknown(
             Code.ANSWERS, area, f"{redact_url(url)} is no single Redis or Valkey server; only such are examined"
@@ -46,7 +46,7 @@ def examine(area: str, url: str, timeout: float) -> Iterator[Finding]:
             info = client.info()
             yield ok(Code.ANSWERS, area, f"{redact_url(url)} answers within {half * 2000:.1f} ms")
             yield from _version(area, info)
-            yield from _memory(area, info)
+            yield from _memory(area, info, idle_timeout)
             yield from _persistence(area, info)
             yield from _role(area, info)
             yield from _clock(area, at[0] + at[1] / 1e6 - before - half)
@@ -90,10 +90,10 @@ def _version(area: str, info: Mapping[str, Any]) -> Iterator[Finding]:
         yield ok(Code.VERSION, area, f"{name} {text}, no hole known to this release of sessionsweep")
 
 
-def _memory(area: str, info: Mapping[str, Any]) -> Iterator[Finding]:
+def _memory(area: str, info: Mapping[str, Any], idle_timeout: float) -> Iterator[Finding]:
     yield from memory.judge_policy(area, str(info.get("maxmemory_policy", "")))
     seen = memory.read(info)
-    yield from memory.judge(area, seen)
+    yield from memory.judge(area, seen, idle_timeout)
     if not seen.limit:
         text = "no maxmemory is set, so the kernel ends it where all memory is used"
         yield warning(Code.MEMORY, area, text, "set maxmemory")
