@@ -78,8 +78,9 @@ class Connections:
     def close(self) -> None:
         """Closes what is kept."""
         for node in self._nodes.values():
-            while node.idle:
-                node.idle.pop()[1].transport.abort()
+            for _, writer in node.idle:
+                writer.transport.abort()
+            node.idle.clear()
 
 
 def _head(address: Address, method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:

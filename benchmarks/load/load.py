@@ -22,7 +22,8 @@ from benchmarks.load.visitors import Record, Visitor
 HELD_P99 = 500.0  # ms: what "held" means, beside no failure and no backlog
 HELD_BACKLOG = 0.5  # seconds' worth of requests that may be under way at the end
 FIRST, FACTOR, TOP = 40.0, 1.25, 5000.0  # requests a second
-BELOW = 0.92  # a rate that isn't held for long is tried again so much lower
+BELOW = 0.88  # a rate that isn't held for long is tried again so much lower …
+TRIES = 5  # … so many times
 KILLS: Sequence[tuple[str, Sequence[str]]] = (
     ("kill", ("worker-a", "worker-b")),
     ("kill", ("web-a", "web-b")),
@@ -143,7 +144,7 @@ async def _traffic(plan: Plan, outcome: Outcome, ours: Up, theirs: FlaskSession)
         measured = await _watched(generator, rate, plan.seconds)
         looks = sampler.close()
         outcome.tried.append({"rate": round(rate, 1), "held": holds(measured), **_short(measured)})
-        if holds(measured) or rate < FIRST / 2:
+        if holds(measured) or len(outcome.tried) == TRIES:
             break
         rate *= BELOW
     third = len(looks.store) // 3
