@@ -9,8 +9,7 @@ from typing import Any
 def flask_app() -> Any:
     """Flask's."""
     from flask import Flask, Response, jsonify
-    from prometheus_client import make_wsgi_app
-    from werkzeug.middleware.dispatcher import DispatcherMiddleware
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
     from sessionsweep.integrations.flask import SessionSweep, current_session
     from sessionsweep.observe.prometheus import exposed
@@ -24,7 +23,10 @@ def flask_app() -> Any:
             f.write(b"x" * 10)
         return jsonify(pid=os.getpid())
 
-    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/metrics": make_wsgi_app(exposed())})  # type: ignore[method-assign]
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(exposed()), content_type=CONTENT_TYPE_LATEST)
+
     return app
 
 

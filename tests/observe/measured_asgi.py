@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 
-from fastapi import FastAPI
-from prometheus_client import make_asgi_app
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from sessionsweep.integrations.asgi import CurrentSession, SessionSweepMiddleware
 from sessionsweep.observe.prometheus import exposed
 
 app = FastAPI()
 app.add_middleware(SessionSweepMiddleware)
-app.mount("/metrics", make_asgi_app(exposed()))
+
+
+@app.get("/metrics", include_in_schema=False)
+def metrics() -> Response:
+    """Of all processes."""
+    return Response(generate_latest(exposed()), media_type=CONTENT_TYPE_LATEST)
 
 
 @app.post("/file")

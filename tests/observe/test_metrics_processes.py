@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.nodes import KEY
 from support.processes import LocalProcess, wait_until
+from support.raw_http import raw
 
 ROOT = Path(__file__).parents[2]
 GUNICORN = ["python", "-m", "gunicorn", "--no-control-socket", "--config", str(ROOT / "deploy" / "gunicorn.conf.py"),
@@ -88,6 +89,12 @@ def told(url: str) -> dict[str, float]:
     }  # fmt: skip
 
 
+def hidden(url: str) -> None:
+    """Paths that a proxy takes for others, and sends on as they came, don't lead to /metrics."""
+    for path in ("/metrics/..", "/metrics/../x", "/metrics/%2e%2e/file", "/metrics/x"):
+        assert raw(url, path)[0] == 404, path
+
+
 def figures(visitors: int) -> dict[str, float]:
     """What `visit` amounts to."""
     return {"created": visitors, "opened": visitors, "timed": visitors, "files": 2 * visitors, "bytes": 20 * visitors}
@@ -105,6 +112,7 @@ def test_four_workers_add_up_and_a_killed_one_loses_nothing(serve: Serve, preloa
     wait_until(lambda: len(pids(server)) == 5, 30, "another took its place")
     assert victim not in visit(url, 20)
     assert told(url) == figures(60)
+    hidden(url)
 
 
 @pytest.mark.parametrize(
@@ -119,3 +127,4 @@ def test_fastapi_and_django_alike(serve: Serve, argv: list[str]) -> None:
     url = address(serve(argv, 2))
     visit(url, 20)
     assert told(url) == figures(20)
+    hidden(url)
