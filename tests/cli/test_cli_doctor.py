@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +150,18 @@ def test_the_advice_ends_sessions_that_are_not_over_yet(
 @pytest.mark.parametrize(
     ("error", "free", "said"),
     [
-        ("EROFS", 50, "files can be neither kept nor deleted"),
+        (
+            "EROFS",
+            50,
+            "a can't write it (EROFS: the file system is read-only; see its mount options, and dmesg for why it "
+            "became so): files can be neither kept nor deleted",
+        ),
+        (
+            "EACCES",
+            50,
+            "a can't write its root (EACCES: permission denied; may the worker's user read the file and write its "
+            "folder?): perhaps files can be neither kept nor deleted",
+        ),
         ("ENOSPC", 50, "no file can be kept there; deleting goes on"),  # no inode is left
         ("ENOSPC", 0, ""),  # the disk is full, and that is told
     ],
@@ -161,6 +174,34 @@ def test_a_volume_that_cannot_be_written(node: Node, error: str, free: int, said
     told = [one for one in judge(vitals.look(node.core, node.store), node.settings) if one.level is Level.FAILURE]
     assert [one.code for one in told] == [Code.UNWRITABLE if said else Code.DISK]
     assert said in told[0].text
+
+
+@pytest.fixture
+def locked(node: Node) -> Iterator[Callable[[], Path]]:
+    """Makes its volume's root immutable, whose folders stay as they are."""
+    (volume,) = node.core.mounts.here()
+
+    def lock() -> Path:
+        done = subprocess.run(["chattr", "+i", volume.root], check=False, capture_output=True, text=True)
+        if done.returncode != 0:
+            assert os.geteuid() != 0, f"root can't make a folder immutable here, so this isn't tried: {done.stderr}"
+            pytest.skip("making a folder immutable needs root")
+        return volume.root
+
+    yield lock
+    subprocess.run(["chattr", "-i", volume.root], check=False, capture_output=True)
+
+
+def test_of_a_root_that_cannot_be_written_no_more_is_said_than_is_known(node: Node, locked: Callable[[], Path]) -> None:
+    session, _, path = node.session_with_file()
+    locked()
+    node.advance(11)
+    node.upkeep.run_once()
+    node.upkeep.beat_heart()
+    assert has(node, "volume a: a can't write its root (EPERM", "perhaps files can be neither kept nor deleted")
+    session.end("logout")
+    node.reclaim.run_once()
+    assert not path.exists(), "deleted all the same"
 
 
 def test_holds_dead_letters_and_books(node: Node) -> None:

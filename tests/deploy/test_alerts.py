@@ -136,7 +136,7 @@ CASES = [
          "The disk of volume a on node n has only 476.8MiB left, less than 10 %.", {"node": "n", **ON_A},
          {'disk_used_bytes{node="n",volume="a",volume_id="k10b39f5a78zxzce"}': "9000000000"}),
     Case("SessionsweepVolumeUnwritable", "volume_unwritable", "0", "1",
-         "Node n can't write to volume a: no file can be kept there, and perhaps none deleted.", {"node": "n", **ON_A}),
+         "Node n can't write to volume a: perhaps files can be neither kept nor deleted there.", {"node": "n", **ON_A}),
     Case("SessionsweepBooksDifference", "books_difference", "0", "-2",
          "The books don't balance: -2 resources are unaccounted for. Please report it."),
     Case("SessionsweepOpensFail", 'operations_total{operation="open",outcome="store_error"}', "5", "0+1",

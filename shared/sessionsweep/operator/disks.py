@@ -13,6 +13,7 @@ from sessionsweep.volumes.space import Space
 
 FULL, FILLING = 0.9, 0.85  # of a disk; the alert rules tell of the first
 NO_ROOM = ("ENOSPC", "EDQUOT")  # of writing; deleting needs none
+READ_ONLY = "EROFS"  # of the whole file system; what else may be wrong is of the root, where the time is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,10 @@ def judge_writing(area: str, seen: Sequence[Node], volume_id: str) -> Iterator[F
         if error in NO_ROOM:
             text = f"{node.name} can't write it ({cause}): no file can be kept there; deleting goes on"
             fix = f"make room on {node.name}: see df -i, and its quota"
-        else:
+        elif error == READ_ONLY:
             text = f"{node.name} can't write it ({cause}): files can be neither kept nor deleted"
+        else:  # its folders may be written all the same
+            text = f"{node.name} can't write its root ({cause}): perhaps files can be neither kept nor deleted"
         yield failure(Code.UNWRITABLE, area, text, fix)
 
 
