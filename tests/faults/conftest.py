@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from faults.world import Nursery
+from faults.disks import private_mounts
+from faults.world import Nurseries, Nursery
 
 SCHEDULES = int(os.environ.get("FAULT_SCHEDULES", "5"))
 SEED = os.environ.get("FAULT_SEED")
@@ -41,10 +42,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    """Where actors are forked."""
-    with Nursery(tmp_path_factory.mktemp("actors") / "log") as nursery:
-        yield nursery
+def nurseries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nurseries]:
+    """Where actors are forked, whatever their clocks show; they see what this process mounts."""
+    private_mounts()  # where that isn't allowed, the tests that mount say so
+    nurseries = Nurseries(tmp_path_factory.mktemp("actors"))
+    yield nurseries
+    nurseries.close()
+
+
+@pytest.fixture(scope="session")
+def nursery(nurseries: Nurseries) -> Nursery:
+    """Where actors are forked whose clocks are right."""
+    return nurseries.of(0)
 
 
 @pytest.fixture

@@ -9,17 +9,21 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
+from faults.servers import faked_clock, libfaketime
 from sessionsweep import InvalidTokenError, SessionSweepError
 from sessionsweep.model.books import imbalance
 from sessionsweep.model.ids import is_resource_id, is_session_id, new_resource_id, new_session_id
+from sessionsweep.operator import holds, volumes
 from sessionsweep.store import operations as op
+from sessionsweep.store.flow import run
 from sessionsweep.store.keys import partition_name
 from sessionsweep.volumes.layout import FAN_OUT
 from sessionsweep_workers.devstack.spawn import spawn, stop
@@ -46,27 +50,22 @@ SHORT: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Actor:
-    """A running child of the nursery."""
-
-    pid: int
-    role: str
-    node: str
-
-
 class Nursery:
-    """Starts actors by fork of a warm process, signals them by pid, and leaves none behind. A context manager."""
+    """Starts actors by fork of a warm process, signals them by pid, and leaves none behind. A context manager.
 
-    def __init__(self, log: Path) -> None:
+    `environment` is added to theirs.
+    """
+
+    def __init__(self, log: Path, environment: Mapping[str, str] | None = None) -> None:
         self._log = log
+        self._environment = {**os.environ, **(environment or {})}
         self._running: set[int] = set()
 
     def __enter__(self) -> Nursery:
         ours, theirs = socket.socketpair()
         with self._log.open("ab") as log, theirs:
             argv = [sys.executable, str(ACTOR), str(theirs.fileno())]
-            self._child = spawn(argv, env=dict(os.environ), stdout=log, pass_fds=[theirs.fileno()])
+            self._child = spawn(argv, env=self._environment, stdout=log, pass_fds=[theirs.fileno()])
         ours.settimeout(30)
         self._channel = ours
         self._answers = ours.makefile("r")
@@ -103,6 +102,39 @@ class Nursery:
         return int(answer)
 
 
+@dataclass(frozen=True)
+class Actor:
+    """A running child of a nursery."""
+
+    pid: int
+    role: str
+    node: str
+    nursery: Nursery
+
+
+class Nurseries:
+    """A nursery for each clock: actors of a node whose clock is wrong are children of a process whose clock is."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: dict[int, Nursery] = {}
+        self._stack = contextlib.ExitStack()
+
+    def of(self, offset: int) -> Nursery:
+        """The nursery whose clock is so many seconds off; the right one where clocks can't be faked."""
+        library = libfaketime()
+        offset = offset if library else 0
+        if offset not in self._made:
+            # files keep the kernel's times, as those on a server's disk do
+            faked = faked_clock(library, FAKETIME=f"{offset:+d}s", NO_FAKE_STAT="1") if library and offset else {}
+            self._made[offset] = self._stack.enter_context(Nursery(self._folder / f"log{offset:+d}", faked))
+        return self._made[offset]
+
+    def close(self) -> None:
+        """Ends them and all their children."""
+        self._stack.close()
+
+
 class World:
     """Nodes `a` and `b`, each with a disk of its own and one that both mount; canaries everywhere around."""
 
@@ -113,13 +145,16 @@ class World:
         self.settings = {**SHORT, **settings}
         self.scratch = folder / "app"
         self.scratch.mkdir(parents=True)
-        (folder / "disks").mkdir()
+        (folder / "disks").mkdir(exist_ok=True)
         self.journal_path = folder / "journal"
         self._read = 0
         self._facts: list[dict[str, Any]] = []
         self.nodes = {name: self.node(name) for name in "ab"}
         for node in self.nodes.values():
             assert node.mount() == []
+        self.pass_once()  # from here on the store has a time mark
+        with redis.Redis.from_url(url) as client:
+            self._deployment = client.hget(f"{namespace}:{{g}}:meta", "deployment")
         self._canaries = dict(_plant(folder, [folder / "disks" / name for name in ("a", "b", "shared")]))
 
     def volumes(self, node: str) -> str:
@@ -150,6 +185,7 @@ class World:
             "test_clock": False,
             "pause": 0.003,
             "only": "",
+            "losing": False,
             **about,
         }
 
@@ -202,15 +238,23 @@ class World:
             node._advanced += seconds
         self.nodes["a"].store.advance(round(seconds * 1000))
 
-    def settle(self, timeout: float = 20.0, advance: float = 0.0) -> None:
-        """Workers alone, until no session lives and nothing is owed. `advance`: seconds of test time a round."""
+    def settle(self, timeout: float = 20.0, advance: float = 0.0, *, retry: bool = False) -> None:
+        """Workers alone, until no session lives and nothing is owed.
+
+        Args:
+            advance: seconds of test time a round.
+            retry: an operator has dead letters tried again.
+        """
 
         def settled() -> bool:
             if advance:
                 self.advance(advance)
+            if retry:
+                self.retry_dead()
             self.pass_once()
             books = self.counters()
-            return not (books["active"] or books["owed"] or books["created"] - books["ended"] or self.files())
+            left = [books[name] for name in ("active", "owed", *(["dead"] if retry else []))]
+            return not (any(left) or books["created"] - books["ended"] or self.files())
 
         try:
             wait_until(settled, timeout, "everything is reclaimed")
@@ -219,6 +263,40 @@ class World:
             raise AssertionError(
                 f"not settled: {self.holds()} {dict(self.counters())} left {len(left)}: {left[:5]}"
             ) from None
+
+    def retry_dead(self) -> None:
+        """What an operator does once the cause is mended."""
+        store = self.nodes["a"].store
+        for number in range(int(self.settings.get("partitions", 1))):
+            for letter in store.execute(op.DeadLetters(partition_name(number))):
+                store.execute(op.RetryDead(letter.session_id, letter.record.resource_id))
+
+    def remembers_itself(self) -> bool:
+        """Whether the store knows this deployment and a time mark of it: read past the product."""
+        with redis.Redis.from_url(self.url) as client:
+            found: Any = client.hmget(f"{self.namespace}:{{g}}:meta", "deployment", "high_water")
+        return found[0] == self._deployment and found[1] is not None
+
+    def held_until_an_operator_speaks(self) -> None:
+        """A store that doesn't: nothing goes, whatever passes run; then an operator says that it is the right one."""
+        before = self.files()
+        for _ in range(3):
+            self.pass_once()
+        assert self.files() == before, "a store that lost everything has files deleted"
+        reasons = set(self.holds().values())
+        assert reasons & {"foreign-deployment", "rolled-back"}, reasons
+        for node in self.nodes.values():
+            for spec in node.settings.volumes:
+                run(volumes.adopt(node.core, spec.name), node.store)
+        self.pass_once()
+        if "rolled-back" in self.holds().values():
+            run(holds.lift(self.nodes["a"].core, "all"), self.nodes["a"].store)
+
+    def expire_leases(self) -> None:
+        """As a minute does: dead workers' leases run out in the server itself, which the tests' clock doesn't move."""
+        with redis.Redis.from_url(self.url) as client:
+            for key in client.scan_iter(f"{self.namespace}:{{g}}:l:*"):
+                client.delete(key)
 
     def holds(self) -> dict[str, str]:
         """Holds by scope, with their reasons."""
