@@ -168,6 +168,35 @@ def test_no_stream_runs_ahead_of_one_that_is_longer(admin: Admin, monkeypatch: p
     assert seen[-1]["name"] == "hold_lifted"
 
 
+def test_quiet_streams_hold_no_page_back_and_their_places_are_taken_back(make_admin: Callable[..., Admin]) -> None:
+    admin = make_admin(partitions=256)
+    made = sorted(admin.node.sessions.create()[0].id for _ in range(300))
+    page = first = admin.get("/events", since="1h", limit=40)
+    seen: list[str] = []
+    while page["next_cursor"]:
+        assert len(page["next_cursor"]) < 6000, "servers take addresses of 8 kB"
+        assert len(page["events"]) == 40
+        seen += [one["session_id"] for one in page["events"]]
+        page = admin.get("/events", limit=40, cursor=page["next_cursor"])
+    seen += [one["session_id"] for one in page["events"]]
+    assert sorted(seen) == made
+    with following(admin, {"Last-Event-ID": first["cursor"]}) as reader:
+        assert [reader.next()["session_id"] for _ in seen[40:]] == seen[40:]
+    with visitor(admin) as http:
+        for asked in ({"cursor": first["cursor"]}, {"last-event-id": first["cursor"]}):
+            headers = {name: value for name, value in asked.items() if name != "cursor"}
+            with streaming(http, "/admin/ui/events/stream", headers, {} if headers else asked) as reader:
+                assert [reader.next()["session_id"] for _ in seen[40:]] == seen[40:]
+
+
+def test_the_longest_cursor_there_can_be_is_taken(admin: Admin) -> None:
+    longest = Cursors({name: f"{name}:{10**14}-{2**63 - 2}" for name in [*(f"{n:02x}" for n in range(256)), "g"]})
+    assert len(str(longest)) > 9000
+    admin.get("/events", cursor=str(longest))
+    with following(admin, {"Last-Event-ID": str(longest)}) as reader:
+        assert reader.next()["name"] == "events_lost", "it is ahead of a stream that was set back"
+
+
 def test_what_was_dropped_is_told_of(admin: Admin, redis_url: str, namespace: str) -> None:
     import redis
 
@@ -189,6 +218,7 @@ FORGED = [
     "x", ":", "00", "00:", "00:$", "00:1", "00:1-", "00:-1-1", "00:1-1-1", "00:1-99999999999999999999", "zz:1-1",
     "00:9999999999999999-1", "00:1-1,00:1-1", "00:1-1,", ",00:1-1", "00:*", "00:1-1\n", "g:1-1;DEL", "00:１-1",
     "00:1-1," * 2000, "\x00", "%00", "../00:1-1", "G:1-1", "00:0x1-1",
+    "~", "00:~", "00:1~1", "00:1-1~", "00:~1",
 ]  # fmt: skip
 
 

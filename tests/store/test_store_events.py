@@ -41,6 +41,16 @@ def test_each_page_goes_on_where_the_last_one_ended(store: Subject) -> None:
     assert all(event.partition == P and event.at > 0 for event in found)
 
 
+def test_a_page_says_whether_there_is_more(store: Subject) -> None:
+    for _ in range(3):
+        store.create()
+    first = store.do(op.Events(P, "", 2))
+    assert first.more
+    assert not store.do(op.Events(P, first.last, 2)).more
+    assert store.do(op.Events(P, first.events[0].id, 2)).more
+    assert not store.do(op.Events(P, NOW, 1)).more
+
+
 def test_whoever_begins_now_is_told_only_what_comes(store: Subject) -> None:
     quiet = store.do(op.Events(P, NOW))
     assert quiet == op.EventPage((), f"{P}:0-0")

@@ -18,6 +18,7 @@ from starlette.responses import StreamingResponse
 from sessionsweep.admin.problems import UnavailableError
 from sessionsweep.errors import StoreError
 from sessionsweep.integrations.events import HEADERS, KEEP_ALIVE, MIMETYPE, SILENCE, frame
+from sessionsweep.model.events import Event, EventName
 from sessionsweep.operator import naming, timeline
 from sessionsweep.operator.events import of_event
 from sessionsweep.operator.naming import Names
@@ -233,7 +234,7 @@ class Follower:
                 return
 
     def _framed(self, page: Page, before: Cursors | None = None) -> list[bytes]:
-        told = [event for event in page.events if before is None or not before.is_before(event)]
+        told = [event for event in page.events if before is None or _is_due(event, before)]
         wanted = [of_event(event, self._names) for event in told if self._wanted.fits(event)]
         # the last alone carries the cursors, of all streams: whoever is cut off amid a page gets it all again
         behind = str(page.cursors if before is None else page.cursors.at_most(before))
@@ -247,6 +248,11 @@ class Follower:
         if self._until is None:
             return SILENCE
         return max(0.0, min(SILENCE, (self._until - datetime.now(UTC)).total_seconds()))
+
+
+def _is_due(event: Event, joined: Cursors) -> bool:
+    """Whether it is told while catching up. That a stream was set back stands ahead of where it is now."""
+    return event.name is EventName.EVENTS_LOST or not joined.is_before(event)
 
 
 class Following(StreamingResponse):

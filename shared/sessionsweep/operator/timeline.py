@@ -20,13 +20,16 @@ LOOKED_AT = 5000  # events of a partition that one page looks at for those that 
 PAGES = 3 * CAP // LOOKED_AT * 2  # of one session's timeline: two streams, each somewhat longer than its cap
 _FEWEST = 20  # events that are read of one stream at once, however many there are
 _MOST_PLACES = 300  # of a cursor: one for each partition, and the deployment's
+LONGEST = _MOST_PLACES * len(f",00:{10**14}-{2**63}")  # characters of a cursor; usual ones have half as many at most
 _PARTITION = re.compile(r"[0-9a-f]{2}\Z")
 _MADE = f"-{2**63 - 1}"  # ends a place that was made of a time: no event has it
+_TIME = "~"  # stands for it in a cursor's text, of which addresses and headers take only so much
 
 
 @dataclass(frozen=True, slots=True)
 class Cursors:
-    """Where a reader stands in each partition's stream. As text: their places, joined by commas."""
+    """Where a reader stands in each partition's stream. As text: their places, joined by commas; `00:<ms>~` is none of
+    an event's, but of a time."""
 
     places: Mapping[str, str]
 
@@ -48,12 +51,13 @@ class Cursors:
             partition, _, place = one.partition(":")
             if partition in places or not _is_partition(partition) or not place:
                 raise ValueError("that is no cursor of events")
-            place_after(partition, one)
-            places[partition] = one
+            places[partition] = f"{one[:-1]}{_MADE}" if one.endswith(_TIME) else one
+            place_after(partition, places[partition])
         return cls(places)
 
     def __str__(self) -> str:
-        return ",".join(place or f"{partition}:0-0" for partition, place in sorted(self.places.items()))
+        places = (place or f"{partition}:0-0" for partition, place in sorted(self.places.items()))
+        return ",".join(f"{place.removesuffix(_MADE)}{_TIME}" if place.endswith(_MADE) else place for place in places)
 
     def is_before(self, event: Event) -> bool:
         """Whether they stand before an event: it is yet to be read from here. A stream without a place is."""
@@ -130,7 +134,7 @@ def page(store: Store, cursors: Cursors, limit: int, wanted: Wanted = EVERYTHING
             if answer.lost and not places[name].endswith(_MADE):
                 told = (events_lost(places[name], answer), *told)
             found += [(name, event) for event in told if wanted.fits(event)]
-            if answer.last == places[name] or places[name] == NOW:
+            if not answer.more:
                 behind.discard(name)
             places[name] = answer.last
     # what a stream holds that wasn't read to its end may be older than what others hold behind this time

@@ -16,7 +16,6 @@ from sessionsweep.admin.pages.entry import NoVisitError, PageRoute, Visitor
 from sessionsweep.admin.pages.rendering import UI, page
 from sessionsweep.admin.pages.visits import IDLE, LONGEST, Visit, Visits
 from sessionsweep.admin.problems import NotFoundError, of_error
-from sessionsweep.admin.routes.events import LONGEST as LONGEST_CURSOR
 from sessionsweep.admin.routes.events import feed_of, place
 from sessionsweep.model.events import Event, EventName
 from sessionsweep.model.ids import is_session_id
@@ -140,8 +139,8 @@ def follow(
     visit: Visitor,
     name: Text = "",
     session: Text = "",
-    cursor: Annotated[str, Query(max_length=LONGEST_CURSOR)] = "",
-    last_event_id: Annotated[str, Header(max_length=LONGEST_CURSOR)] = "",
+    cursor: Annotated[str, Query(max_length=timeline.LONGEST)] = "",
+    last_event_id: Annotated[str, Header(max_length=timeline.LONGEST)] = "",
 ) -> Response:
     """The page's feed, by the visit's cookie; it ends with the visit, by its time or by a log-out."""
     try:

@@ -21,7 +21,6 @@ from sessionsweep.store import operations as op
 from sessionsweep.units import parse_duration
 
 MOST = 1000
-LONGEST = 8192  # characters of a cursor: it has a place for each partition
 router = APIRouter(tags=["events"])
 
 
@@ -60,12 +59,14 @@ def list_events(
     here: Here,
     reader: Reader,
     limit: Annotated[int, Query(ge=1, le=MOST, description="Of a page.")] = 100,
-    cursor: Annotated[str | None, Query(max_length=LONGEST, description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[
+        str | None, Query(max_length=timeline.LONGEST, description="`next_cursor` of the page before.")
+    ] = None,
     since: Annotated[str | None, Query(max_length=32, description="Only of the last `600`, `10m`.")] = None,
     session: Annotated[str | None, Query(max_length=200, description="Only of this session's id.")] = None,
     name: Annotated[list[EventName] | None, Query(max_length=50, description="Only of these names.")] = None,
     last_event_id: Annotated[
-        str | None, Header(max_length=LONGEST, description="Of a stream that was cut off: where it goes on.")
+        str | None, Header(max_length=timeline.LONGEST, description="Of a stream that was cut off: where it goes on.")
     ] = None,
 ) -> Response | EventsOut:
     """What happened, the oldest first, from the oldest that is kept; with `Accept: text/event-stream` what happens from

@@ -14,7 +14,8 @@ def events(state: State, operation: Events) -> EventPage:
     log = state.partition(name).events
     rows, (ms, seq), lost = log.page(place_after(name, operation.after), operation.count)
     found = (read_event(name, f"{at[0]}-{at[1]}", row) for at, row in rows)
-    return EventPage(tuple(event for event in found if event is not None), f"{name}:{ms}-{seq}", lost)
+    told = tuple(event for event in found if event is not None)
+    return EventPage(told, f"{name}:{ms}-{seq}", lost, len(rows) == operation.count)
 
 
 @common_step

@@ -18,11 +18,13 @@ class EventPage:
 
     `lost`: what stood between the cursor and the first of these may have been dropped before it was read, for the
     stream is capped; or the store was emptied, or set back to an older state. It is told once: not again from `last`.
+    `more`: there may be more behind it right now; else the stream ended there.
     """
 
     events: tuple[Event, ...]
     last: str
     lost: bool = False
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

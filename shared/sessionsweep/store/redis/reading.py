@@ -107,7 +107,8 @@ def pairs(flat: list[bytes] | Mapping[bytes, bytes]) -> dict[str, str]:
 def events(o: op.Events, reply: list[Any]) -> op.EventPage:
     rows, last, lost = reply
     found = (read_event(o.partition, text(place), pairs(flat)) for place, flat in rows)
-    return op.EventPage(tuple(e for e in found if e is not None), f"{o.partition}:{text(last)}", bool(lost))
+    events = tuple(e for e in found if e is not None)
+    return op.EventPage(events, f"{o.partition}:{text(last)}", bool(lost), len(rows) == o.count)
 
 
 def counters(_: op.Counters, reply: list[bytes]) -> dict[str, int]:
