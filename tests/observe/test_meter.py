@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -243,7 +244,35 @@ def test_a_folder_that_is_named_too_late_or_can_t_be_used_is_told_of(tmp_path: P
     assert "can't be used: Not a directory" in bad.stderr
     made = tmp_path / "a" / "b"
     assert run(use, PROMETHEUS_MULTIPROC_DIR=str(made)).returncode == 0
-    assert made.is_dir()
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_others_might_prepare_is_refused(tmp_path: Path) -> None:
+    use = "from sessionsweep.observe.prometheus import exposed; exposed(); print('used')"
+    folder, link = tmp_path / "own", tmp_path / "link"
+    folder.mkdir(mode=0o755)
+    link.symlink_to(folder)
+
+    def told(path: str) -> str:
+        done = run(use, PROMETHEUS_MULTIPROC_DIR=path)
+        return done.stdout.strip() or done.stderr.splitlines()[-1]
+
+    assert told(str(folder)) == "used"
+    for path in (str(link), f"{link}/"):
+        assert f"PROMETHEUS_MULTIPROC_DIR={path!r} can't be used: it is a link; name the folder itself" in told(path)
+    for mode in (0o770, 0o707, 0o1777):
+        folder.chmod(mode)
+        assert f"others may write into it (mode {mode:04o}); chmod 0700 it" in told(str(folder))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has folders of other users'")
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 12345, 12345)
+    use = "from sessionsweep.observe.prometheus import exposed; exposed()"
+    refused = run(use, PROMETHEUS_MULTIPROC_DIR=str(folder)).stderr
+    assert "it belongs to user 12345, and this process runs as user 0; name one that isn't there yet" in refused
 
 
 def test_children_of_a_busy_process_don_t_wait_for_its_locks(tmp_path: Path) -> None:

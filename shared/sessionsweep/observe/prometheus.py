@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 import threading
 from pathlib import Path
 from typing import Any, Protocol
@@ -70,15 +71,31 @@ def shares() -> bool:
             f"{FOLDER} was set after prometheus_client was imported, which reads it once; set it in the environment "
             "that the process starts with"
         )
-    try:
-        Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{FOLDER}={folder!r} can't be used: {error.strerror}; name a folder of its own"
-        ) from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigurationError(f"{FOLDER}={folder!r} can't be written by this process; name a folder of its own")
+    why = _unfit(Path(folder))
+    if why:
+        raise ConfigurationError(f"{FOLDER}={folder!r} can't be used: {why}")
     return True
+
+
+def _unfit(folder: Path) -> str:
+    """Why these figures can't lie there; makes it. Files get names that anybody can guess, and links are followed."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = os.lstat(folder)
+    except OSError as error:
+        return f"{error.strerror}; name a folder of its own"
+    if not stat.S_ISDIR(found.st_mode):
+        return "it is a link; name the folder itself"
+    if found.st_uid != os.geteuid():
+        return (
+            f"it belongs to user {found.st_uid}, and this process runs as user {os.geteuid()}; name one that isn't "
+            "there yet (below a mount point, for example): it is made, with mode 0700"
+        )
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others may write into it (mode {stat.S_IMODE(found.st_mode):04o}); chmod 0700 it"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"this process can't write into it (mode {stat.S_IMODE(found.st_mode):04o}); chmod 0700 it"
+    return ""
 
 
 class PrometheusMeter:
