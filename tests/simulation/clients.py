@@ -43,7 +43,7 @@ class Client:
 
     def __call__(self, actor: Actor) -> None:
         """Some requests."""
-        for _ in range(self._rng.choice((1, 1, 2, 3))):
+        for _ in range(self._rng.choice((1, 2, 3, 4))):
             try:
                 self._request()
                 self._known.did += 1

@@ -157,7 +157,7 @@ class Schedule:
         self._numbers += 1
         busy = [actor.process for actor in self.actors]
         free = [worker for worker in self.deployment.workers if worker not in busy]
-        if free and rng.random() < 0.5:
+        if free and rng.random() < 0.42:
             worker = rng.choice(free)
             name = rng.choices(("upkeep", "sweep", "reclaim", "orphans"), (2, 4, 6, 4))[0]
             actor = Actor(f"{name} {self._numbers} on {worker.core.settings.node}", _pass(worker, name), worker)

@@ -215,11 +215,9 @@ class Witness:
                 self.shares.pop(key, None)
             elif new not in (ResourceState.INTENT, ResourceState.LIVE):
                 self.shares.pop(key, None)
-        for key, new in states.items():
-            if key not in self._states and (
-                not isinstance(operation, MAY_APPEAR) or (isinstance(operation, op.Register) and key in self.removed)
-            ):
-                self.accuse(f"{key} appeared as {new!r} by {name}")
+        if not isinstance(operation, MAY_APPEAR):
+            for key in states.keys() - self._states.keys():
+                self.accuse(f"{key} appeared as {states[key]!r} by {name}")
 
     # limits
 
