@@ -75,6 +75,27 @@ def test_a_volumes_debt_its_node_and_its_disk(admin: Admin) -> None:
     assert not silent.has("disk_free_bytes")  # nobody knows any more
 
 
+def test_a_full_disk_is_not_also_a_volume_that_cannot_be_written(admin: Admin) -> None:
+    node = admin.node
+    beating(admin)
+    (volume,) = node.core.mounts.here()
+
+    def told(free: int, error: str) -> tuple[list[float], set[str]]:
+        """The metric, if it is there, and which failures are found."""
+        row = json.loads(node.store.execute(op.Table("n"))["a"])
+        row |= {"space": {volume.id: {"used": 100 - free, "free": free}}, "unwritable": {volume.id: error}}
+        node.store.execute(op.TablePut("n", "a", json.dumps(row)))
+        seen = page(admin)
+        values = [sample.value for sample in seen.find("volume_unwritable", node="a", volume="a")]
+        return values, {s.labels["code"] for s in seen.find("findings", level="failure")} & {"disk", "unwritable"}
+
+    assert told(0, "ENOSPC") == ([], {"disk"})
+    assert told(50, "ENOSPC") == ([1], {"unwritable"})  # no inode is left
+    assert told(0, "EROFS") == ([1], {"disk", "unwritable"})  # two faults
+    beating(admin)
+    assert page(admin).get("volume_unwritable", node="a", volume="a") == 0
+
+
 def test_how_late_the_sweep_is(admin: Admin) -> None:
     node = admin.node
     assert not page(admin).has("last_sweep_age_seconds")

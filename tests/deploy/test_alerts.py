@@ -137,6 +137,8 @@ CASES = [
          {'disk_used_bytes{node="n",volume="a",volume_id="k10b39f5a78zxzce"}': "9000000000"}),
     Case("SessionsweepVolumeUnwritable", "volume_unwritable", "0", "1",
          "Node n can't write to volume a: perhaps files can be neither kept nor deleted there.", {"node": "n", **ON_A}),
+    Case("SessionsweepVolumeUnwritable", "volume_unwritable", "_", "1",  # not told of while its disk is full
+         "Node n can't write to volume a: perhaps files can be neither kept nor deleted there.", {"node": "n", **ON_A}),
     Case("SessionsweepBooksDifference", "books_difference", "0", "-2",
          "The books don't balance: -2 resources are unaccounted for. Please report it."),
     Case("SessionsweepOpensFail", 'operations_total{operation="open",outcome="store_error"}', "5", "0+1",

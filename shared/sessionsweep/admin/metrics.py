@@ -26,7 +26,7 @@ from sessionsweep.errors import SessionSweepError, StoreError
 from sessionsweep.model import books
 from sessionsweep.model.resource import KINDS
 from sessionsweep.model.states import EndReason
-from sessionsweep.operator import verdict, vitals, walks
+from sessionsweep.operator import disks, verdict, vitals, walks
 from sessionsweep.operator.findings import Level
 from sessionsweep.operator.places import Place
 from sessionsweep.operator.vitals import STATES, Pass, Vitals
@@ -203,7 +203,7 @@ def _volumes(places: Sequence[Place]) -> Iterator[Metric]:
         "in_use_resources": ("Owed there, and locked or pinned when last tried.", lambda p: p.debt.in_use),
         "debt_complete": ("Whether all that is owed there was looked at.", lambda p: p.debt.is_complete),
         "workers": ("Live workers that mount it.", lambda p: sum(w.alive and w.mounts for w in p.workers)),
-        "problems": ("What keeps it from being cleaned: see sessionsweep stats.", lambda p: len(p.problems)),
+        "problems": ("What keeps it from being cleaned or written: see sessionsweep stats.", lambda p: len(p.problems)),
     }
     volumes = [place for place in places if place.volume_id]
     for name, (what, value) in told.items():
@@ -256,7 +256,7 @@ def _nodes(seen: Vitals) -> Iterator[Metric]:
     ages = (((node.name,), node.seen_seconds_ago) for node in seen.nodes if node.readable)
     yield _gauges("node_heartbeat_age_seconds", "Since its worker's last heartbeat.", ("node",), ages)
     names = _names(seen)
-    disks = [
+    spaces = [
         ((node.name, names.get(id_) or node.volumes[id_], id_), space)
         for node in seen.nodes
         for id_, space in node.space.items()
@@ -267,11 +267,12 @@ def _nodes(seen: Vitals) -> Iterator[Metric]:
         ((node.name, names.get(id_) or name, id_), id_ in node.unwritable)
         for node in seen.nodes
         for id_, name in node.volumes.items()
-        if node.alive
+        if node.alive and not disks.is_full_rather(node, id_)  # one fault, one alert
     ]
-    yield _gauges("volume_unwritable", "Whether a node's worker could not write to a volume.", labels, written)
-    yield _gauges("disk_used_bytes", "Of a volume's disk, by whoever.", labels, ((at, s.used) for at, s in disks))
-    yield _gauges("disk_free_bytes", "Of a volume's disk, to write.", labels, ((at, s.free) for at, s in disks))
+    what = "Whether a node's worker could not write to a volume; absent where that is for its disk is full."
+    yield _gauges("volume_unwritable", what, labels, written)
+    yield _gauges("disk_used_bytes", "Of a volume's disk, by whoever.", labels, ((at, s.used) for at, s in spaces))
+    yield _gauges("disk_free_bytes", "Of a volume's disk, to write.", labels, ((at, s.free) for at, s in spaces))
 
 
 def _limits(s: Settings) -> Iterator[Metric]:
