@@ -353,6 +353,49 @@ def test_all_followers_share_one_poller_and_leave_it_alone(admin: Admin, monkeyp
     wait_until(lambda: not _pollers(), what="nobody polls")
 
 
+def test_a_burst_is_told_whole_at_one_look(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The poller may rest only where the streams hold no more."""
+    may_look = threading.Semaphore(0)
+    over = _feed(admin)._over
+
+    def rest(seconds: float) -> bool:
+        while seconds and not over.is_set() and not may_look.acquire(timeout=0.05):
+            pass
+        return over.is_set()
+
+    monkeypatch.setattr(over, "wait", rest)
+    with following(admin) as reader:
+        reader.until_id()
+        burst(admin, 5000)
+        may_look.release()
+        assert [reader.next()["fields"]["scope"] for _ in range(5000)] == [str(number) for number in range(5000)]
+        may_look.release()
+    may_look.release(100)
+
+
+@pytest.mark.parametrize("waiting", [0, 3 * feed.BATCH])
+def test_who_falls_behind_is_told_everything_all_the_same(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch, waiting: int
+) -> None:
+    monkeypatch.setattr(feed, "WAITING", waiting)
+    with following(admin) as reader, following(admin, name="session_ended") as other:
+        reader.until_id()
+        other.until_id()
+        for begun in range(0, 6000, 2000):
+            burst(admin, 2000, begun)
+        assert [reader.next()["fields"]["scope"] for _ in range(6000)] == [str(number) for number in range(6000)]
+        session, _ = admin.node.sessions.create()
+        assert reader.next()["session_id"] == session.id
+        session.end()
+        assert other.next()["name"] == "session_ended"
+        assert reader.next()["name"] == "session_ended"
+
+
+def burst(admin: Admin, number: int, begun: int = 0) -> None:
+    told = [op.Emit(EventName.HOLD_LIFTED, fields={"scope": str(one)}) for one in range(begun, begun + number)]
+    assert all(answer is True for answer in admin.node.store.execute_many(told))
+
+
 def test_the_number_of_followers_is_bounded(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "FOLLOWERS", 1)
     with following(admin) as reader:

@@ -27,10 +27,10 @@ from sessionsweep.operator.timeline import Cursors, Page, Wanted
 
 log = logging.getLogger(__name__)
 
-POLL = 1.0  # seconds between two looks at the streams, however many follow
+POLL = 1.0  # seconds between two looks at streams that hold no more, however many follow
 FOLLOWERS = 32  # at once in this process
 BATCH = 500  # events of one look
-WAITING = 4 * BATCH  # events that wait for a follower; with more it is let go, and may go on where it was
+WAITING = 4 * BATCH  # events that wait for a follower; beyond these it reads for itself, as fast as its client takes it
 STALLED = 20.0  # seconds that a client may take none of what is sent to it
 RETRY = 3000  # ms after which a client that lost its connection comes back
 
@@ -109,9 +109,16 @@ class Feed:
         known = cursors.over(self._here.run(timeline.streams(self._here.core)))
         return timeline.page(self._here.store, known, BATCH)
 
+    def rejoin(self, follower: Follower) -> None:
+        """Brings one that fell behind everything from here on."""
+        with self._lock:
+            assert self._at is not None, "the poller goes on while anybody follows"
+            follower.join(self._at)
+
     def _poll(self) -> None:
-        away = False
-        while not self._over.wait(POLL):
+        away = more = False
+        while not self._over.wait(0 if more else POLL):
+            more = False
             with self._lock:
                 if not self._followers:
                     self._at = None
@@ -133,7 +140,7 @@ class Feed:
                 log.exception("the feed of events goes on")
                 continue
             with self._lock:
-                self._at = page.cursors
+                self._at, more = page.cursors, page.more
                 if page.events:
                     for follower in self._followers:
                         follower.offer(page)
@@ -155,11 +162,12 @@ class Follower:
         self._feed = feed
         self._wanted = wanted
         self._names = names
-        self._behind = cursors  # it has read so far; None: it wants nothing that was before
+        self._at = cursors  # it was told everything up to here; None: it wants nothing that was before
         self._joined = joined  # from here on the poller brings it everything
         self._until = until
         self._ended = is_over
         self._pages: deque[Page] = deque()
+        self._overrun = False  # it fell behind: the poller brings it nothing until it joins again
         self._cut_off = False  # it comes back and goes on where it was
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
@@ -168,11 +176,16 @@ class Follower:
         """Something happened. Called by the poller; takes no time."""
         # added up anew: a counter that this thread and the loop's both change would lose some of their changes
         waiting = sum(len(one.events) for one in tuple(self._pages))
-        if waiting + len(page.events) > WAITING:
-            self._cut_off = True
-        else:
+        self._overrun = self._overrun or waiting + len(page.events) > WAITING
+        if not self._overrun:
             self._pages.append(page)
         self.wake()
+
+    def join(self, here: Cursors) -> None:
+        """What is offered from now on comes behind `here`. Called while nothing is offered."""
+        self._joined = here
+        self._pages.clear()  # it reads these for itself
+        self._overrun = False
 
     @property
     def is_over(self) -> bool:
@@ -193,23 +206,27 @@ class Follower:
         self._feed.leave(self)
 
     async def frames(self) -> AsyncIterator[bytes]:
-        """Server-sent events, until its time is over, it is too slow, or the feed is closed."""
+        """Server-sent events, until its time is over, the feed is closed, or the store is away while it catches up."""
         self._loop = asyncio.get_running_loop()
         yield frame({"retry": str(RETRY)})
-        if self._behind is None:
+        if self._at is None:
+            self._at = self._joined
             yield frame({"id": str(self._joined)})
         else:
             async for sent in self._caught_up():
                 yield sent
-        while not self.is_over:
+        while not (self.is_over or self._cut_off):
             self._news.clear()
             if self._pages:
                 page = self._pages.popleft()
                 for sent in self._framed(page):
                     yield sent
-            elif self._cut_off:
-                return
-            elif not self._feed.is_over:
+                self._at = page.cursors
+            elif self._overrun:
+                await run_in_threadpool(self._feed.rejoin, self)
+                async for sent in self._caught_up():
+                    yield sent
+            else:
                 try:
                     async with asyncio.timeout(self._patience):
                         await self._news.wait()
@@ -217,20 +234,19 @@ class Follower:
                     yield KEEP_ALIVE
 
     async def _caught_up(self) -> AsyncIterator[bytes]:
-        """What happened between the client's cursors and the moment when it joined."""
-        at = self._behind
-        assert at is not None
+        """What happened between what it was told and the moment when it joined."""
         while not self.is_over:
+            assert self._at is not None
             try:
-                page = await run_in_threadpool(self._feed.read, at)
+                page = await run_in_threadpool(self._feed.read, self._at)
             except StoreError:
-                self._pages.clear()
                 self._cut_off = True
                 return
             for sent in self._framed(page, self._joined):
                 yield sent
-            at = page.cursors
-            if not page.more or at.reach(self._joined):
+            self._at = page.cursors
+            if not page.more or page.cursors.reach(self._joined):
+                self._at = self._joined
                 return
 
     def _framed(self, page: Page, before: Cursors | None = None) -> list[bytes]:
