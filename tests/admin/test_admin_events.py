@@ -210,6 +210,8 @@ def test_what_was_dropped_is_told_of(admin: Admin, redis_url: str, namespace: st
         found = admin.get("/events", cursor=page["cursor"], limit=limit)
         names = [one["name"] for one in found["events"]]
         assert names[:2] == ["events_lost", "session_created"]
+        assert found["events"][0]["id"] not in [*ids(page), *ids(found)[1:]]
+        assert found["events"][0]["fields"] == {}
         again = admin.get("/events", cursor=found["cursor"])
         assert "events_lost" not in [one["name"] for one in again["events"]]
 

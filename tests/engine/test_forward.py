@@ -143,6 +143,32 @@ def test_events_that_were_dropped_unread_are_told_of_once(node: Node, redis_url:
     assert reader.run_once().lost == 0
     assert [event.name for event in told[1:]] == [EventName.EVENTS_LOST, *[EventName.SESSION_CREATED] * 2]
     assert told[1].at == told[2].at
+    assert len({event.id for event in told}) == len(told), "whoever knows ids again passes none over"
+    assert told[1].partition == "00"
+
+
+def test_a_gap_that_is_told_again_has_the_same_id(node: Node, redis_url: str, namespace: str) -> None:
+    told: list[str] = []
+    node.sessions.create()
+    first = forward(node, lambda event: told.append(event.id))
+    first.run_once()
+    first.close()
+
+    def dies(event: Event) -> None:
+        told.append(event.id)
+        raise KeyboardInterrupt  # stands for a kill: nothing after it runs
+
+    for left in (3, 2):  # more of it is dropped until it is told again
+        for _ in range(4):
+            node.sessions.create()
+        with redis.Redis.from_url(redis_url) as client:
+            client.xtrim(f"{namespace}:{{00}}:ev", maxlen=left, approximate=False)
+        killed = forward(node, dies)
+        with pytest.raises(KeyboardInterrupt):
+            killed.run_once()
+        killed.close()  # its lease lapses
+    assert told[1] == told[2]
+    assert told[0] not in told[1:]
 
 
 @pytest.mark.parametrize("cursor", ["", "$", "x", "00:", "00:1-" + "9" * 30, "01:1-1", "00:1-1,"])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.engine.results import Result
 from sessionsweep.errors import StoreError
-from sessionsweep.model.events import DEPLOYMENT, NOW, Event, EventName, place_after
+from sessionsweep.model.events import DEPLOYMENT, LOST, NOW, Event, EventName, place_after
 from sessionsweep.observe import log as event_log
 from sessionsweep.observe.hooks import Hooks
 from sessionsweep.store import operations as op
@@ -30,7 +30,8 @@ BATCH = 100  # events read at once, and so the most that is told again after a k
 
 @dataclass
 class ForwardResult(Result):
-    """`lost`: events that were trimmed before anybody read them; `failed`: calls of hooks that raised."""
+    """`lost`: gaps, each of any number of events that were dropped before anybody read them; `failed`: calls of hooks
+    that raised."""
 
     events: int = 0
     lost: int = 0
@@ -142,9 +143,12 @@ class Forward:
 
 
 def events_lost(after: str, page: op.EventPage) -> Event:
-    """What stands for the events that are missing before those of a page: streams keep the newest only."""
+    """What stands for the events that are missing before those of a page: streams keep the newest only.
+
+    Its id is made of the place that was read to, which stays the same while more is dropped: told again, it is known.
+    """
     at = page.events[0].at if page.events else 0
-    return Event(after, at or _ms(page.last), EventName.EVENTS_LOST, fields={"count": 0})
+    return Event(f"{after}{LOST}", at or _ms(page.last), EventName.EVENTS_LOST)
 
 
 def _ms(cursor: str) -> int:

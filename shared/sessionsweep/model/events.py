@@ -21,6 +21,7 @@ CAP = 10_000  # rows that a stream keeps, about: the server drops whole blocks o
 LONGEST = 200  # characters of a field's text
 DEPLOYMENT = "g"  # stands in a partition's place: holds, orphans, limits of users and of all sessions
 NOW = "$"  # in a cursor's place: only what comes from now on
+LOST = ".lost"  # ends the id of an `events_lost`: the place behind which events are missing, and this
 
 _PLACE = re.compile(r"([0-9]{1,15})-([0-9]{1,19})\Z")
 _MOST = 2**53
@@ -174,15 +175,16 @@ CATALOGUE: Mapping[EventName, EventKind] = {
     ),
     EventName.HOLD_LIFTED: EventKind("destruction goes on", fields=(_text("scope", "as it was set"),)),
     EventName.EVENTS_LOST: EventKind(
-        "events were dropped before they were read, or the store was set back; told by whoever reads, never stored",
-        fields=(_number("count", "how many; 0: nobody knows"),),
+        "events were dropped before they were read, or the store was set back; nobody knows how many. Told by whoever "
+        "reads, never stored; its `id` is that of the event read before, with `.lost` behind it"
     ),
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened. `id` (`<partition>:<ms>-<seq>`) is its place, and the cursor for what comes after it."""
+    """Something that happened. `id` (`<partition>:<ms>-<seq>`) is its place, and the cursor for what comes after it;
+    only `events_lost` has no place of its own."""
 
     id: str
     at: int  # ms, the server's clock

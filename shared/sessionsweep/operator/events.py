@@ -124,11 +124,6 @@ def _orphan(said: _Said, names: Names) -> str:
     )
 
 
-def _lost(said: _Said, _: Names) -> str:
-    number = said.number("count")
-    return f"{count(number, 'event')} went unread" if number else "events before this one are no longer kept"
-
-
 def _resource(words: str) -> Callable[[_Said, Names], str]:
     return lambda said, _: words.format(said.resource)
 
@@ -157,5 +152,5 @@ _WORDS: Mapping[EventName, Callable[[_Said, Names], str]] = {
         f"destruction stopped ({said.text('scope')}, {said.text('code')}): {said.text('text')}"
     ),
     EventName.HOLD_LIFTED: lambda said, _: f"destruction goes on ({said.text('scope')})",
-    EventName.EVENTS_LOST: _lost,
+    EventName.EVENTS_LOST: lambda said, _: "events that stood here are no longer kept",
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sessionsweep.deployment import Core, partitions
 from sessionsweep.engine.forward import events_lost
 from sessionsweep.errors import StoreError
-from sessionsweep.model.events import CAP, DEPLOYMENT, NOW, Event, EventName, place_after
+from sessionsweep.model.events import CAP, DEPLOYMENT, LOST, NOW, Event, EventName, place_after
 from sessionsweep.operator.queries import SessionCase, show
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, run
@@ -192,8 +192,9 @@ def replay(core: Core, store: Store, session_id: str) -> Timeline:
     return Timeline(session_id, tuple(events), case, complete)
 
 
-def _order(cursor: str) -> tuple[int, int]:
-    ms, _, sequence = cursor.partition(":")[2].partition("-")
+def _order(place: str) -> tuple[int, int]:
+    """Of an event's id or a cursor's place."""
+    ms, _, sequence = place.removesuffix(LOST).partition(":")[2].partition("-")
     return int(ms or 0), int(sequence or 0)
 
 
