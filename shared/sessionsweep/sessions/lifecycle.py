@@ -178,6 +178,7 @@ def track(core: Core, key: str, user: str | None, data: Mapping[str, Any]) -> Fl
                 data=encode_data(data),
                 not_after=not_after,
                 grace=core.grace,
+                hold=core.hold,
             )
         )
         if reply.record is not None:

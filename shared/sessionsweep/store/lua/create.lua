@@ -12,16 +12,18 @@ ARGV
   8 alias     hash of an app's own key, or empty
   9 not_after deadline of a reservation, ms; 0: none
   10 grace    ms, for a due session under the same alias
+  11 hold     ms, for the same: how long idle ends stop when the server's run id has changed
 RETURNS {status, now, record}; 1 ok, 0 the id is taken with another secret, 5 the reservation has lapsed
 ]]
 local session = KEYS[1]
 local mac, idle, max, width, flags = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local fps, tail, alias = ARGV[6], ARGV[7], ARGV[8]
-local not_after, grace = tonumber(ARGV[9]), tonumber(ARGV[10])
+local not_after, grace, hold = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 --@include clock
 --@include layout
 --@include books
 --@include wheel
+--@include hold
 --@include ending
 local prefix = string.sub(session, 1, -23)
 local sid = string.sub(session, -20)
@@ -32,10 +34,11 @@ if named then
   if raw then
     local h = header(raw)
     local idle_end, old_end = dies(h)
-    if now < idle_end and now < old_end then
+    redis.call('UNLINK', prefix .. 'none') -- touching must work on a full server
+    -- re-checked against a restarted server: what a lost write forgot must not end a session still in use
+    if now < old_end and (now < idle_end or server_run(prefix, now, hold) > 0) then
       local last = math.max(h.last, now)
       local hot = struct.pack('>I6I4', last, math.min(h.requests + 1, 4294967295))
-      redis.call('UNLINK', prefix .. 'none') -- touching must work on a full server
       redis.call('SETRANGE', prefix .. 's:' .. named, 56, hot)
       return {1, now, string.sub(raw, 1, 56) .. hot .. string.sub(raw, 67), named}
     end

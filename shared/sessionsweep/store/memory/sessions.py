@@ -48,6 +48,8 @@ def create(state: State, operation: CreateSession) -> Opened:
                 session = state.sessions.get(named)
                 if session is not None:
                     reason = reason_due(session, now)
+                    if reason is EndReason.IDLE and held_until(state, partition, now, operation.hold):
+                        reason = None  # a lost write may have forgotten a touch
                     if reason is None:
                         touch(session, now)
                         return opened(OpenStatus.OK, now, named, session)

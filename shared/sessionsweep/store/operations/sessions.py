@@ -55,6 +55,7 @@ class CreateSession(Operation[Opened]):
     data: Mapping[str, bytes] = field(default_factory=dict)
     not_after: int = 0
     grace: int = 0  # for a due session under the same alias
+    hold: int = 0  # the same: how long idle ends stop when the server's run id has changed; meanwhile it is touched
     repeatable: ClassVar[bool] = True
 
 

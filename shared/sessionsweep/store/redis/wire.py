@@ -37,7 +37,7 @@ def _create_args(o: op.CreateSession) -> list[Arg]:
     fps = (o.fingerprint if o.family == 4 else _NO_FINGERPRINT) + (o.fingerprint if o.family == 6 else _NO_FINGERPRINT)
     flags = o.flags | (16 if o.alias else 0)
     tail = encode_tail(o.user, o.alias, o.ip, o.user_agent, o.node, o.data)
-    return [o.mac, o.idle, o.max, o.width, flags, fps, tail, o.alias, o.not_after, o.grace]
+    return [o.mac, o.idle, o.max, o.width, flags, fps, tail, o.alias, o.not_after, o.grace, o.hold]
 
 
 def _timeouts(o: op.ExtendSession | op.SaveData) -> list[Arg]:
