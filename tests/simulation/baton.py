@@ -41,6 +41,7 @@ class Actor(greenlet):
         self.killed = False
         self.stopped_until = 0  # ms: SIGSTOP until then
         self.problem: BaseException | None = None
+        self.repeats = False  # what it says now was said before, and its answer lost
         self.looked: deque[tuple[int, str]] = deque(maxlen=2)  # time and server run of its last two words
         self.leases: dict[str, tuple[int, str]] = {}  # location → (end of its last lease, the server's run)
         self.orphans: dict[str, int] = {}  # volume id → destroyed in this run
@@ -69,8 +70,15 @@ class Actor(greenlet):
 class SteppedStore:
     """The store as actors see it. `perform` carries out; `hub` is the scheduler's greenlet."""
 
-    def __init__(self, perform: Callable[[op.Operation[Any], Actor | None], Any]) -> None:
+    def __init__(
+        self,
+        perform: Callable[[op.Operation[Any], Actor | None], Any],
+        moment: Callable[[], tuple[int, int]],
+        accuse: Callable[[str], None],
+    ) -> None:
         self._perform = perform
+        self._moment = moment  # words said so far, and the server's time
+        self._accuse = accuse
         self.hub = getcurrent()
 
     def execute(self, operation: op.Operation[R]) -> R:
@@ -78,13 +86,20 @@ class SteppedStore:
         actor = getcurrent()
         if not isinstance(actor, Actor):
             return self._perform(operation, None)  # type: ignore[no-any-return]
+        lost: tuple[Any, tuple[int, int]] | None = None  # an answer that didn't arrive
         for last in (False, True):
             fate = self._wait(actor, operation)
+            before = self._moment()
             if fate is Fate.REFUSED:
                 raise StoreUnavailableError("simulated: the server can't be reached")
             if fate is not Fate.REQUEST_LOST:
+                actor.repeats = lost is not None
                 reply = self._perform(operation, actor)
+            if fate is Fate.REPLY_LOST:
+                lost = reply, self._moment()
             if fate is Fate.DONE:
+                if lost is not None and lost[1] == before and _said(lost[0]) != _said(reply):
+                    self._accuse(f"{operation} was answered {_said(lost[0])}, and sent again {_said(reply)}")
                 return reply  # type: ignore[no-any-return]
             if last or not operation.repeatable:
                 raise OutcomeUnknownError("simulated: the connection was cut")
@@ -124,3 +139,17 @@ class SteppedStore:
         if actor.killed:
             raise GreenletExit
         return fate
+
+
+def _said(reply: Any) -> object:
+    """What a reply tells its caller, as far as the same words sent again must tell it, too."""
+    match reply:
+        case op.Opened():
+            return reply.record is not None  # why not is told once: the session that this ended is unknown then
+        case op.Registered() | op.Share():
+            return reply.status
+        case op.Leased():
+            return reply.entries
+        case op.Reserved():
+            return reply.ok
+    return None

@@ -90,6 +90,7 @@ class Schedule:
         report.trace = self._trace.hexdigest()
         if report.wrong:
             report.last = [" ".join(map(str, line)) for line in self._last]
+        report.happened["made again"] += self.witness.made_again
         report.happened["deleted"] += self.destruction.deleted
         report.happened["orphans"] += self.destruction.orphans
         report.happened["requests"] += self.known.did
@@ -101,7 +102,7 @@ class Schedule:
         rng = self.rng
         self.faults = rng.choices([*PROFILES], [*PROFILES.values()])[0]
         self.memory = deployments.new_store(self.clock, random_text(40))
-        self.store = SteppedStore(self._perform)
+        self.store = SteppedStore(self._perform, lambda: (self.report.words, self.clock.now), self._accuse)
         self.disks = Disks(self._folder)
         self.deployment = Deployment(self._folder, rng.randrange(len(VARIANTS)), self.store, self.clock)
         self.witness = Witness(self.memory, self.deployment.settings)
@@ -196,8 +197,11 @@ class Schedule:
             if isinstance(operation, op.Lease) and reply.entries:
                 actor.leases[operation.location] = (now + operation.duration, self.memory.run_id)
         if hasattr(self, "witness"):
-            self.witness.look(operation, reply, now)
+            self.witness.look(operation, reply, now, repeated=actor is not None and actor.repeats)
         return reply
+
+    def _accuse(self, what: str) -> None:
+        self.witness.accuse(what)
 
     def _pass_time(self) -> None:
         rng = self.rng

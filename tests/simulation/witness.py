@@ -83,7 +83,8 @@ class Witness:
         self.lost: dict[str, int] = {}  # sessions that a failover forgot: when
         self.removed: dict[Key, int] = {}  # when a record went
         self.shares: dict[Key, str] = {}  # what counts against its user's quota: by whom
-        self.rolled_back = False  # lost writes: limits are no longer exact
+        self.inexact = False  # limits no longer are: writes were lost
+        self.made_again = 0  # sessions
         self._states: dict[Key, ResourceState] = {}
 
     def accuse(self, what: str) -> None:
@@ -92,7 +93,7 @@ class Witness:
 
     # each word
 
-    def look(self, operation: op.Operation[Any], reply: Any, now: int) -> None:
+    def look(self, operation: op.Operation[Any], reply: Any, now: int, *, repeated: bool = False) -> None:
         """After one word that was carried out."""
         kind = type(operation)
         if kind not in CHANGES:
@@ -100,7 +101,7 @@ class Witness:
         live = self.store._state.sessions
         same = live.keys() == self.seen.keys()
         if not same:
-            self._comings_and_goings(operation, now)
+            self._comings_and_goings(operation, now, repeated)
         if isinstance(operation, op.OpenSession):
             self._opened(operation, reply, now)
             if same:
@@ -110,13 +111,17 @@ class Witness:
         self._records(operation, now)
         self._limits(operation, now)
 
-    def _comings_and_goings(self, operation: op.Operation[Any], now: int) -> None:
+    def _comings_and_goings(self, operation: op.Operation[Any], now: int, repeated: bool) -> None:
         live = self.store._state.sessions
         for sid in [sid for sid in self.seen if sid not in live]:
             seen = self.seen.pop(sid)
             self._ended(sid, seen, operation, now)
         for sid in live.keys() - self.seen.keys():
             session = live[sid]
+            if repeated and isinstance(operation, op.CreateSession) and self.deaths.pop(sid, None) is not None:
+                # its first answer was lost, and the session has ended since: README, "Found"
+                self.made_again += 1
+                self.inexact = True
             if not isinstance(operation, op.CreateSession) or sid in self.deaths:
                 self.accuse(f"{sid} came to life by {type(operation).__name__}")
             self.seen[sid] = Seen(session, session.seal[:16], now, now, session.idle, session.max)
@@ -222,7 +227,7 @@ class Witness:
     # limits
 
     def _limits(self, operation: op.Operation[Any], now: int) -> None:
-        if self.rolled_back or not isinstance(operation, (op.CreateSession, op.RotateSession, op.Register, op.Grow)):
+        if self.inexact or not isinstance(operation, (op.CreateSession, op.RotateSession, op.Register, op.Grow)):
             return
         s, state = self.settings, self.store._state
         users: Counter[str] = Counter()
@@ -267,7 +272,7 @@ class Witness:
     def restored(self, now: int, *, emptied: bool = False) -> None:
         """The store is another one: an older copy of itself, or empty. What it says from now on is measured by this."""
         state = self.store._state
-        self.rolled_back = True
+        self.inexact = True
         before, self.seen = self.seen, {}
         for sid, session in state.sessions.items():
             known = before.get(sid)
