@@ -17,8 +17,8 @@ from sessionsweep_workers.devstack.server import EmbeddedServer
 #: Every acknowledged write is in the kernel before its reply leaves, so `kill -9` of the server loses none. (With
 #: `everysec` a slow disk may delay the write by two seconds: what that loses is what `cut_tail` loses.)
 DURABLE = {"appendfsync": "no", "auto-aof-rewrite-percentage": "0"}
-PADDING = 3000  # commands: a server looks up from loading after each 1,024, and only then refuses
-LOAD_DELAY = 60  # µs a command
+PADDING = 15_000  # commands: a server looks up from loading after each 1,024, and only then refuses
+LOAD_DELAY = 30  # µs a command
 
 
 def libfaketime() -> Path | None:

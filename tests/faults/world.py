@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -261,8 +261,28 @@ class World:
         except TimeoutError:
             left = [str(path) for path in self.files()]
             raise AssertionError(
-                f"not settled: {self.holds()} {dict(self.counters())} left {len(left)}: {left[:5]}"
+                f"not settled: {self.holds()} {dict(self.counters())} left {len(left)}: {left[:5]}; "
+                f"the store's keys are in {self.write_down()}"
             ) from None
+
+    def write_down(self) -> Path:
+        """What the store holds, as text, for whoever looks for a failure's cause; events and trends left out."""
+        target = self.folder / "store.txt"
+        with redis.Redis.from_url(self.url) as client, target.open("w") as text:
+            for key in sorted(client.scan_iter(f"{self.namespace}:*")):
+                kind = client.type(key).decode()
+                if kind == "stream" or b":trend:" in key or b":l:trend" in key:
+                    continue
+                read: dict[str, Callable[[], object]] = {
+                    "hash": lambda key=key: client.hgetall(key),
+                    "zset": lambda key=key: client.zrange(key, 0, 99, withscores=True),
+                    "list": lambda key=key: client.lrange(key, 0, 99),
+                    "set": lambda key=key: client.smembers(key),
+                    "string": lambda key=key: client.get(key),
+                }
+                text.write(f"{key!r} {client.pttl(key)} {read[kind]()!r}\n")
+            text.write(f"{client.time()} {client.info('server')['run_id']}\n")
+        return target
 
     def retry_dead(self) -> None:
         """What an operator does once the cause is mended."""
