@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import httpx
 import pytest
@@ -72,6 +72,17 @@ def test_a_web_node_tells_its_processes_figures_at_one_path(node: str) -> None:
     assert 'sessionsweep_operations_total{operation="create",outcome="ok"} 1.0' in told
     assert "sessionsweep_file_written_bytes_total 5.0" in told
     assert {raw(node, path)[0] for path in AROUND} == {404}
+
+
+def test_no_upload_fills_the_disk_of_figures() -> None:
+    compose = (ROOT / "docker-compose.yml").read_text()
+    folder = PurePath(re.findall(r"PROMETHEUS_MULTIPROC_DIR: (\S+)", compose)[0])
+    disks = re.findall(r'^  tmpfs: \[/tmp, "(/[\w/]+):size=(\d+)m', compose, re.MULTILINE)
+    assert [PurePath(path) for path, _ in disks] == [folder.parent]  # below it: that is made for the process's user
+    services = re.findall(r"^  ([\w-]+):\n    <<: (.*)$", compose, re.MULTILINE)
+    measured = {name for name, merged in services if merged == "[*measured-disks, *app]"}
+    assert measured == set(re.findall(r"^  ([\w-]+):\n(?:    .*\n)*?      <<: .*\*measured,", compose, re.MULTILINE))
+    assert len(measured) == 4
 
 
 @needs_nginx

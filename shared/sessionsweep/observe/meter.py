@@ -87,7 +87,7 @@ def metered(
 
 
 def tell(report: Callable[..., None], *about: Any) -> None:
-    """Tells a meter. One that fails (its disk is full, its folder gone) must not fail the request."""
+    """Tells a meter. One that raises must not fail the request. (A full disk raises nothing: see `observe.mapped`.)"""
     try:
         report(*about)
     except Exception:

@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, v
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from sessionsweep.errors import ConfigurationError
+from sessionsweep.observe import mapped
 from sessionsweep.observe.meter import Measured
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -74,6 +75,7 @@ def shares() -> bool:
     why = _unfit(Path(folder))
     if why:
         raise ConfigurationError(f"{FOLDER}={folder!r} can't be used: {why}")
+    mapped.install()
     return True
 
 
