@@ -305,6 +305,7 @@ def test_it_works_below_any_prefix(make_node: Callable[..., Node]) -> None:
     session, _ = node.sessions.create(user="ana")
     app = Starlette(routes=[Mount("/ops", create_admin(sessions=node.sessions))])
     with serving(app) as url, visitor(url, prefix="/ops") as http:
+        assert http.get("/ops/").headers["location"] == "/ops/admin/"
         (cookie,) = http.cookies.jar
         assert cookie.path == "/ops/admin"
         page = http.get("/ops/admin/ui/sessions")

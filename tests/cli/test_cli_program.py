@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 
+import httpx
 import pytest
 from command_line import Deployment
 
@@ -87,6 +88,30 @@ def test_the_library_loads_nothing_of_the_command_line() -> None:
         "sys.exit(any(m == u or m.startswith(u + '.') for m in sys.modules for u in unwanted))"
     )
     assert subprocess.run([sys.executable, "-c", look], timeout=30, check=False).returncode == 0
+
+
+def test_admin_says_where_the_dashboard_is_and_its_root_leads_there(cli: Deployment) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SESSIONSWEEP_")}
+    words = ["admin", "--port", str(port)]
+    with subprocess.Popen(
+        [sys.executable, "-c", "from sessionsweep.cli.main import main; main()", *words],
+        env={**clean, **cli.environ},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stderr is not None
+        told = [program.stderr.readline() for _ in range(2)]
+        for line in program.stderr:
+            if "Uvicorn running" in line:
+                break
+        answer = httpx.get(f"http://127.0.0.1:{port}/", timeout=30)
+        program.send_signal(signal.SIGINT)
+        program.communicate(timeout=60)
+    assert told[0] == f"dashboard  http://127.0.0.1:{port}/admin/ (log in with a token)\n"
+    assert told[1].startswith(f"API        http://127.0.0.1:{port}/admin/sessions (X-Admin-Token)")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/admin/")
 
 
 def test_ctrl_c_is_status_130_and_says_nothing_false(cli: Deployment) -> None:

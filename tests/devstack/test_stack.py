@@ -136,6 +136,12 @@ def test_the_admin_side_takes_the_token_that_is_printed_and_sends_sweeps(up: Up)
     said = re.search(r"^admin +(\S+)/admin/sessions +X-Admin-Token: (\S+)$", up.logs(), re.MULTILINE)
     assert said is not None
     assert said[1] == up.up["admin_url"]
+    seen = re.search(r"^dashboard +(\S+)  log in with the admin token$", up.logs(), re.MULTILINE)
+    assert seen is not None
+    form = {"token": said[2]}
+    with httpx.Client(headers={"Sec-Fetch-Site": "same-origin"}, follow_redirects=True, timeout=20) as browser:
+        assert "Admin token" in browser.get(seen[1]).text
+        assert "Overview" in browser.post(f"{seen[1]}ui/login", data=form).text
     for token, status in ((said[2], 200), ("wrong", 401)):
         answer = httpx.get(f"{said[1]}/admin/nodes", headers={"X-Admin-Token": token}, timeout=20)
         assert answer.status_code == status, answer.text
@@ -283,7 +289,8 @@ def test_a_start_says_where_to_look_and_little_else(up: Up) -> None:
     assert [noise for noise in NOISE if noise in said] == []
     for address in [web["url"] for web in up.up["web"]] + [
         up.up["flower_url"],
-        up.up["admin_url"],
+        f"{up.up['admin_url']}/admin/sessions",
+        f"{up.up['admin_url']}/admin/ ",
         str(up.folder / "env"),
     ]:
         assert len([line for line in said.splitlines() if address in line]) == 1, address

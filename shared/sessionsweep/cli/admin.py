@@ -17,7 +17,7 @@ def admin(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 5005,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say warnings and errors only.")] = False,
 ) -> None:
-    """Serve the admin API until SIGINT or SIGTERM. It needs SESSIONSWEEP_ADMIN_TOKEN."""
+    """Serve the dashboard and the admin API until SIGINT or SIGTERM. It needs SESSIONSWEEP_ADMIN_TOKEN."""
     try:
         import uvicorn
 
@@ -26,7 +26,8 @@ def admin(
         raise ConfigurationError(f"{error.name} isn't installed: pip install 'sessionsweep[admin]'.") from None
     app = create_admin()
     if not quiet:
-        note(f"http://{host}:{port}/admin/sessions (X-Admin-Token); described at /admin/openapi.json")
+        note(f"dashboard  http://{host}:{port}/admin/ (log in with a token)")
+        note(f"API        http://{host}:{port}/admin/sessions (X-Admin-Token); described at /admin/openapi.json")
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:

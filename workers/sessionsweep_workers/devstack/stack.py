@@ -311,12 +311,13 @@ class Stack:
         lines = [(node.web, f"{self.url(node.web)}  files on volume {node.letter}") for node in self._nodes]
         lines += [
             ("flower", str(self.status()["flower_url"])),
+            ("dashboard", f"{self.url('admin')}/admin/  log in with the admin token"),
             ("admin", f"{self.url('admin')}/admin/sessions  {self._about_the_token()}"),
             ("redis", f"{where}  its URL with the password is in up.json"),
             ("data", f"{self._folder.path}  ({kept}; all pids and addresses: up.json)"),
             ("cli", f". {shlex.quote(str(self._folder.environment))}; sessionsweep stats"),
         ]
-        self._say("\n".join(f"{name:<8} {text}" for name, text in lines))
+        self._say("\n".join(f"{name:<9}  {text}" for name, text in lines))
         self._say("All is ready. Ctrl-C stops it.")
 
     def _about_the_token(self) -> str:

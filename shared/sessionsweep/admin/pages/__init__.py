@@ -17,3 +17,4 @@ def install(app: FastAPI, desk: Desk) -> None:
     pages = (overview.router, sessions.router, events.router, events.follow_router, upkeep.router, sweeps.router)
     for router in (*pages, trends.router, entry.router):  # entry last: it answers what no page does
         app.include_router(router, prefix=desk.prefix, include_in_schema=False)
+    app.add_route("/", entry.to_dashboard, include_in_schema=False)

@@ -171,6 +171,11 @@ def without_slash(request: Request, here: Here) -> Response:
     return back_to(request, here, "/")
 
 
+def to_dashboard(request: Request) -> Response:
+    """What is above us is nobody's where the admin side is served alone: a browser that asks for it is led here."""
+    return back_to(request, request.app.state.desk, "/")
+
+
 @router.get(f"{UI}/static/{{name}}")
 def static(name: str) -> Response:
     """A file that pages load. No secret, so no log-in: the log-in page needs it, too."""
