@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from http.cookies import SimpleCookie
@@ -120,13 +121,13 @@ def warning(page: Page) -> object:
 
 
 def test_it_warns_in_time_and_a_click_stays(visit: Visit, tmp_path: Path) -> None:
-    site, page = visit(6, 'data-warn="4"')
+    site, page = visit(12, 'data-warn="10"')
     expect(warning(page)).not_to_be_visible()
     asked = len(site.asked)
     expect(warning(page)).to_be_visible()
     assert set(site.asked) == {"GET"}, "asking renews nothing"
     assert len(site.asked) > asked, "it looks again before it warns"
-    expect(page.get_by_text("You will be logged out in 3 seconds.").first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"You will be logged out in \d+ seconds\.")).first).to_be_visible()
     stay = page.get_by_role("button", name="Stay logged in")
     expect(stay).to_be_focused()
     page.screenshot(path=tmp_path / "warning.png")
@@ -171,7 +172,7 @@ def test_it_goes_where_it_is_told_when_it_is_over(visit: Visit) -> None:
 
 
 def test_another_tab_that_stays_closes_the_warning(visit: Visit) -> None:
-    site, page = visit(6, 'data-warn="5"')
+    site, page = visit(12, 'data-warn="11"')
     other = page.context.new_page()
     other.goto(site.url)
     expect(warning(page)).to_be_visible()

@@ -35,6 +35,7 @@ def freeze_in_mid_reclaim(cluster: Cluster, worker: LocalWorker, shared: str) ->
         ending = []
         for _ in range(4):
             session, _ = sessions.create()
+            session.extend(idle=600, max_duration=600)
             for _ in range(90):
                 with session.new_file("test", ".bin", volume="shared") as f:
                     f.write(b"x")
@@ -213,6 +214,8 @@ def test_each_message_delivered_up_to_ten_times_changes_nothing(cluster: Cluster
     _, idle = session_with_files(sessions, 5)
     ended, at_once = session_with_files(sessions, 5)
     users = [session_with_files(sessions, 2, user="ana") for _ in range(3)]
+    for session in (ended, *(session for session, _ in users)):
+        session.extend(idle=600, max_duration=600)  # they are ended by messages, however long those take
     volume = next(iter(sessions.store.execute(op.Table("vols"))))
     orders: list[tuple[str, dict[str, object], str]] = [
         (names.END_SESSION, {"session_id": ended.id}, names.QUEUE),

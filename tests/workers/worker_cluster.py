@@ -142,9 +142,12 @@ def write(session: Session, count: int = 1, size: int = 100) -> list[Path]:
 
 
 def session_with_files(sessions: Sessions, count: int = 1, **options: Any) -> tuple[Session, list[Path]]:
-    """A session and its files."""
+    """A session and its files; its idle time begins when all are written."""
     session, _ = sessions.create(**options)
-    return session, write(session, count)
+    session.extend(idle=600)  # a busy machine may take longer for the files than the idle timeout
+    paths = write(session, count)
+    session.extend(idle=sessions.settings.idle_timeout)
+    return session, paths
 
 
 def left(paths: Sequence[Path]) -> int:
