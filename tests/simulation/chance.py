@@ -56,7 +56,7 @@ def seeded(seed: str, clock: Clock) -> Iterator[random.Random]:
     random.seed(f"{seed} jitter")
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    patches = [
+    patches: list[contextlib.AbstractContextManager[object]] = [
         mock.patch.object(secrets, "token_bytes", lambda n=32: ids.randbytes(n)),
         mock.patch.object(secrets, "token_hex", lambda n=16: ids.randbytes(n).hex()),
         mock.patch.object(secrets, "token_urlsafe", lambda n=32: ids.randbytes(n).hex()[:43]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class Worker:
         trust = Trust(self.core, store, lambda: clock.monotonic)
         sweep, reclaim = Sweep(self.core, store, trust), Reclaim(self.core, store, trust)
         orphans, upkeep = Orphans(self.core, store, trust), Upkeep(self.core, store, trust)
-        self.passes = {
+        self.passes: dict[str, Callable[[], object]] = {
             "upkeep": upkeep.run_once,
             "sweep": functools.partial(sweep.run_once, effort=1.0),
             "reclaim": functools.partial(reclaim.run_once, effort=1.0),
@@ -72,7 +73,7 @@ class Deployment:
 
     def __init__(self, folder: Path, variant: int, store: SteppedStore, clock: Clock) -> None:
         self._folder, self._variant, self._store, self._clock = folder, variant, store, clock
-        self.webs = [Sessions(self._settings(node), store=store) for node in "ab"]  # type: ignore[arg-type]
+        self.webs = [Sessions(self._settings(node), store=store) for node in "ab"]
         self.workers = [self.worker(node) for node in "aabb"]
 
     @property
