@@ -19,13 +19,13 @@ from benchmarks.load.deployed import Up
 from benchmarks.load.http11 import Address
 from sessionsweep.volumes.layout import relative
 
-GIVE_UP = 180.0  # seconds after which a recovery is no longer waited for
+GIVE_UP = 180.0  # seconds after which a recovery is no longer waited for, unless told otherwise
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault and its end. Seconds since the fault began: `web` until each node has again stored a file and ended a
-    session, `debt` until those files are gone from each node's own disk; None: not within GIVE_UP."""
+    session, `debt` until those files are gone from each node's own disk; None: given up."""
 
     at: float
     kind: str
@@ -45,7 +45,8 @@ class Faults(threading.Thread):
     Args:
         kinds: (kind, roles) to draw from; see `_do`.
         pause: shortest and longest pause, seconds.
-        spared: a node's letter at a moment (0 to 1 of `seconds`): what of it is drawn to be killed lives on.
+        spared: the letter of the node whose processes live on at a moment (seconds); its twin dies instead.
+        give_up: seconds after which a recovery is no longer waited for.
     """
 
     def __init__(
@@ -55,13 +56,13 @@ class Faults(threading.Thread):
         kinds: Sequence[tuple[str, Sequence[str]]],
         pause: tuple[float, float],
         spared: Callable[[float], str] = lambda _: "",
-        recovered: bool = True,
+        give_up: float = GIVE_UP,
     ) -> None:
         super().__init__(name="faults", daemon=True)
         self.done: list[Fault] = []
         self.error: BaseException | None = None
         self._up, self._dice, self._kinds, self._pause = up, random.Random(f"{seed} faults"), kinds, pause
-        self._spared = spared
+        self._spared, self._give_up = spared, give_up
         self._closed = threading.Event()
         self._begun = time.monotonic()
         self._client: redis.Redis = redis.Redis.from_url(up.server.url, socket_timeout=5)
@@ -83,7 +84,7 @@ class Faults(threading.Thread):
         begun = time.monotonic()
         self._do(kind, role)
         lasted = time.monotonic() - begun
-        web, debt = recovery(self._up, begun)
+        web, debt = recovery(self._up, begun, self._give_up)
         self.done.append(Fault(round(at, 1), kind, role, round(lasted, 2), web, debt))
 
     def _do(self, kind: str, role: str) -> None:
@@ -133,9 +134,9 @@ class Faults(threading.Thread):
         return self.done
 
 
-def recovery(up: Up, since: float) -> tuple[float | None, float | None]:
+def recovery(up: Up, since: float, give_up: float) -> tuple[float | None, float | None]:
     """(web, debt) of `Fault`."""
-    deadline = since + GIVE_UP
+    deadline = since + give_up
     waiting = dict(zip(up.nodes, up.own, strict=True))
     owed = []
     while waiting and time.monotonic() < deadline:

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.load import outside, trends
 from benchmarks.load.deployed import Up
-from benchmarks.load.faults import Fault, Faults
+from benchmarks.load.faults import GIVE_UP, Fault, Faults
 from benchmarks.load.openloop import Generator, Measured
 from benchmarks.load.probes import Looks, Sampler, families
 from benchmarks.load.tables import Verdict, verdict
@@ -63,6 +63,7 @@ class Plan:
     every: float = 5.0  # between looks
     warm_up: float = 300.0  # of each process
     pause: tuple[float, float] = (4.0, 20.0)  # between a recovery and the next fault
+    give_up: float = GIVE_UP  # after which a recovery is no longer waited for
     settings: tuple[tuple[str, object], ...] = ()
 
     @property
@@ -82,9 +83,9 @@ def short(seed: str) -> Plan:
         "orphan_interval": 5,
         "orphan_min_age": 2,
     }
-    return Plan(
-        seed, 10.0, rate=20.0, visitors=12, every=1.0, warm_up=2.0, pause=(0.1, 1.0), settings=tuple(settings.items())
-    )
+    traffic = {"seconds": 10.0, "rate": 20.0, "visitors": 12}
+    patience = {"every": 1.0, "warm_up": 2.0, "pause": (0.1, 1.0), "give_up": 20.0}
+    return Plan(seed, **traffic, **patience, settings=tuple(settings.items()))
 
 
 @dataclass
@@ -213,7 +214,7 @@ def soak(plan: Plan, folder: Path) -> Outcome:
         sampler = Sampler(up, plan.every)
         half = plan.seconds / 2
         # Each half spares one node's processes from death, so that they grow old among the other faults.
-        faults = Faults(up, plan.seed, KINDS, plan.pause, spared=lambda at: "b" if at < half else "a")
+        faults = Faults(up, plan.seed, KINDS, plan.pause, lambda at: "b" if at < half else "a", plan.give_up)
         sampler.start()
         faults.start()
         try:
