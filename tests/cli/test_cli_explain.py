@@ -147,6 +147,32 @@ def test_files_that_are_not_ours(node: Node, tmp_path: Path) -> None:
     assert told(node, kept)[0] == "promoted"
 
 
+def test_a_file_below_a_volume_that_is_not_mounted_is_not_nobodys(node: Node, tmp_path: Path) -> None:
+    session, rid, path = node.session_with_file(700)
+    session.end()
+    node.advance(10)
+    (tmp_path / "a").rename(tmp_path / "away")
+    (tmp_path / "a").mkdir()
+    node.reclaim.run_once()
+    (volume_id,) = node.store.execute(op.Table("mounts")).values()
+    found = explain(node.core, node.store, str(path))
+    assert (found.state, found.session_id, found.resource_id) == ("marker-missing", session.id, rid)
+    assert found.sentences[0] == (
+        f"It lies on this node's volume a ({volume_id}), which can't be used now (marker-missing): nothing there is "
+        "looked at or deleted."
+    )
+    assert found.sentences[1].startswith("Held by mount:a/a (marker-missing): ")
+    assert "Its session has ended: it is to be deleted." in found.sentences
+    assert "marker-missing: mount its disk there" in found.problems[0]
+    for inside in (tmp_path / "a", tmp_path / "a" / "photo.jpg"):
+        assert told(node, inside)[0] == "marker-missing"
+    assert told(node, tmp_path / "ab")[0] == "not ours"
+    (tmp_path / "a").rmdir()
+    (tmp_path / "away").rename(tmp_path / "a")
+    node.reclaim.run_once()
+    assert told(node, tmp_path / "a" / "photo.jpg")[0] == "not ours"
+
+
 def test_a_volume_of_another_deployment(node: Node, make_node: Callable[..., Node]) -> None:
     other = make_node("b", namespace=node.settings.namespace + "x")
     _, _, path = other.session_with_file(1)

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from sessionsweep.deployment import Core
 from sessionsweep.errors import SessionSweepError, VolumeError
-from sessionsweep.model.holds import IDLE
+from sessionsweep.model.holds import IDLE, mount_scope
 from sessionsweep.model.ids import RESOURCE_ID, is_session_id, partition_of
 from sessionsweep.model.resource import ResourceRecord, volume_location
 from sessionsweep.model.session import NEVER, SessionRecord, Tombstone
 from sessionsweep.model.states import EndReason, ResourceState
-from sessionsweep.operator import causes, dead_letters, holds, owed, places
+from sessionsweep.operator import causes, dead_letters, holds, owed, places, volumes
+from sessionsweep.operator.advice import advice
 from sessionsweep.operator.queries import Life, SessionCase, overview, show
 from sessionsweep.operator.wording import brief, count
 from sessionsweep.store import operations as op
@@ -266,6 +267,9 @@ def _problems(core: Core, store: Store, location: str) -> tuple[str, ...]:
 
 def _path(core: Core, store: Store, path: Path) -> Explanation:
     root = next((above for above in (path, *path.parents) if _marker(above) is not None), None)
+    away = next((row for row in run(volumes.listed(core), store) if _is_below(path, row, root)), None)
+    if away is not None:
+        return _on_unusable(core, store, path, away)
     if root is None:
         said = "It lies on no volume: no folder above it has a marker. Nothing of sessionsweep ever looks there."
         return Explanation(f"file {path}", "not ours", (said,), path=str(path))
@@ -291,6 +295,30 @@ def _path(core: Core, store: Store, path: Path) -> Explanation:
     missing = () if exists else ("Its bytes aren't there: the next pass that looks for them notes that it is gone.",)
     sentences = (volume, on_disk, *found.sentences, *(missing if found.state != "unknown" else ()))
     return Explanation(f"file {path}", found.state, sentences, session_id, resource_id, str(path), found.problems)
+
+
+def _is_below(path: Path, row: volumes.VolumeRow, root: Path | None) -> bool:
+    """Whether a path lies where this node's volume of that row should be, and isn't: no marker is nearer."""
+    if not row.path or row.state == "here":
+        return False
+    there = Path(os.path.abspath(row.path))
+    return path.is_relative_to(there) and (root is None or (there != root and there.is_relative_to(root)))
+
+
+def _on_unusable(core: Core, store: Store, path: Path, row: volumes.VolumeRow) -> Explanation:
+    """Of a path on a volume of this node that can't be used now: what is known of it without looking there."""
+    called = f"this node's volume {row.name}" + (f" ({row.id})" if row.id else "")
+    said = [f"It lies on {called}, which can't be used now ({row.state}): nothing there is looked at or deleted."]
+    standing, _ = run(holds.listed(), store)
+    mine = [hold for hold in standing if hold.scope == mount_scope(core.settings.node, row.name)]
+    said += [f"Held by {hold.scope} ({hold.reason}): {hold.text}" for hold in mine]
+    wrong = tuple(f"{hold.reason}: {advice(hold).remedy}" for hold in mine)
+    parts = path.relative_to(os.path.abspath(row.path)).parts
+    session_id, resource_id = parts[2:] if len(parts) == 4 and _is_ours(parts) else ("", "")
+    if resource_id:
+        found = _resource(core, store, session_id, resource_id, str(path))
+        said += found.sentences
+    return Explanation(f"file {path}", row.state, tuple(said), session_id, resource_id, str(path), wrong)
 
 
 def _marker(folder: Path) -> Marker | None:
