@@ -97,10 +97,37 @@ def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
         op.Events(P, cursor)
 
 
+def test_the_latest_come_first_and_pages_go_back_to_the_oldest(store: Subject) -> None:
+    for before in ("", f"{P}:0-0"):
+        assert store.do(op.EventsBefore(P, before)) == op.EventPage((), before)
+    for _ in range(7):
+        store.create()
+    kept = told(store)
+    found: list[Event] = []
+    page = store.do(op.EventsBefore(P, count=3))
+    while page.more:
+        assert len(page.events) == 3
+        assert page.last == page.events[-1].id
+        found += page.events
+        page = store.do(op.EventsBefore(P, page.last, 3))
+    found += page.events
+    assert found == kept[::-1]
+    assert store.do(op.EventsBefore(P, kept[0].id)) == op.EventPage((), kept[0].id)
+    assert store.do(op.EventsBefore(P, kept[1].id, 1)).events == (kept[0],)
+    assert not page.lost
+
+
+def test_going_back_takes_places_of_events_only() -> None:
+    for place in (NOW, "x", "08:1-1", f"{P}:1"):
+        with pytest.raises(ValueError, match="no "):
+            op.EventsBefore(P, place)
+
+
 def test_a_page_is_bounded() -> None:
     for count in (0, -1, MOST_EVENTS + 1):
-        with pytest.raises(ValueError, match=f"1 to {MOST_EVENTS}"):
-            op.Events(P, "", count)
+        for kind in (op.Events, op.EventsBefore):
+            with pytest.raises(ValueError, match=f"1 to {MOST_EVENTS}"):
+                kind(P, "", count)
 
 
 def test_the_same_is_told_once_a_second(store: Subject) -> None:
@@ -134,6 +161,9 @@ def test_rows_that_nobody_understands_are_passed_over(redis_url: str, namespace:
         first = store.do(op.Events(DEPLOYMENT, "", 2))
         assert first.events == ()
         assert first.last != f"{DEPLOYMENT}:0-0"
+        back = store.do(op.EventsBefore(DEPLOYMENT, event.id, 2))
+        assert (back.events, back.more) == ((), True)
+        assert back.last not in ("", event.id)
     finally:
         store.close()
 

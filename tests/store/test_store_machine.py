@@ -95,6 +95,10 @@ class StoreMachine(RuleBasedStateMachine):
         events = [store.do(op.Events(P, cursor)) for store, cursor in zip(self.stores, self.cursors, strict=True)]
         assert comparable(events[0]) == comparable(events[1]), "the same events, in the same order"
         self.cursors = [page.last for page in events]
+        back = [
+            store.do(op.EventsBefore(P, cursor, 5)) for store, cursor in zip(self.stores, self.cursors, strict=True)
+        ]
+        assert comparable(back[0]) == comparable(back[1]), "and backwards"
         for session_id in SESSIONS:
             reads += [op.PeekSession(session_id), op.ListResources(session_id), op.LiveResources(session_id)]
         memory, redis = (store.many(reads) for store in self.stores)

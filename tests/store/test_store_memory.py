@@ -130,8 +130,8 @@ def test_every_step_takes_its_locks_before_it_reads_the_clock(operation: op.Oper
 
 def test_every_operation_is_one_of_these() -> None:
     listed = {type(one) for one in (*ON_A_SESSION, *ON_A_PARTITION, *ON_WHAT_IS_COMMON)}
-    # FindAlias: one look into one dict; Events: under the log's own lock
-    assert set(STEPS) - listed == {op.OpenSession, op.FindAlias, op.Events}
+    # FindAlias: one look into one dict; Events, EventsBefore: under the log's own lock
+    assert set(STEPS) - listed == {op.OpenSession, op.FindAlias, op.Events, op.EventsBefore}
 
 
 def test_a_bare_session_takes_at_most_400_bytes() -> None:

@@ -117,6 +117,7 @@ CASES: list[Case] = [
     (lambda s: op.GiveBack(USER, s.live, s.file), false),
     (lambda s: op.BookPage(USER), None),
     (lambda s: op.Events(P), None),
+    (lambda s: op.EventsBefore(P), None),
     (lambda s: op.TablePut("holds", "all", "{}"), false),
     (lambda s: op.TableDrop("holds", "all"), false),
     (lambda s: op.ReserveQuota(USER, s.live, s.file, 20), None),

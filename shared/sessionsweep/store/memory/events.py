@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from itertools import chain, takewhile
+from collections.abc import Iterable
+from itertools import chain, dropwhile, islice, takewhile
 
 from sessionsweep.model.events import CAP
 
 ONCE = 1000  # ms: so often the same is told at most
 
 Place = tuple[int, int]
+Row = tuple[Place, dict[str, str]]
+_Kept = tuple[Place, tuple[str, ...]]  # a dict each would take thrice as much
 
 
 class EventLog:
@@ -18,7 +21,7 @@ class EventLog:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rows: deque[tuple[Place, tuple[str, ...]]] = deque(maxlen=CAP)  # a dict each would take thrice as much
+        self._rows: deque[_Kept] = deque(maxlen=CAP)
         self._last: Place = (0, 0)
         self._told: dict[str, int] = {}  # what was told in the last second or two, and when
         self._pruned = 0
@@ -41,7 +44,7 @@ class EventLog:
                 self._told = {key: at for key, at in self._told.items() if now - at < ONCE}
             return True
 
-    def page(self, after: str, count: int) -> tuple[list[tuple[Place, dict[str, str]]], Place, bool]:
+    def page(self, after: str, count: int) -> tuple[list[Row], Place, bool]:
         """At most `count` rows behind a place (`model.events.place_after`), where to go on, whether some are lost."""
         with self._lock:
             if after == "$":
@@ -58,5 +61,19 @@ class EventLog:
                 rows, lost = newer[:count], True
             else:
                 return [], self._rows[-1][0] if self._rows else (0, 0), True
-        told = [(at, dict(zip(words[::2], words[1::2], strict=True))) for at, words in rows]
-        return told, rows[-1][0] if rows else place, lost
+        return _read(rows), rows[-1][0] if rows else place, lost
+
+    def page_before(self, before: str, count: int) -> list[Row]:
+        """At most `count` rows before a place, the newest first; `-`: from the newest."""
+        with self._lock:
+            older: Iterable[_Kept] = reversed(self._rows)
+            if before != "-":
+                ms, _, seq = before.partition("-")
+                place = (int(ms), int(seq))
+                older = dropwhile(lambda row: row[0] >= place, older)
+            rows = list(islice(older, count))
+        return _read(rows)
+
+
+def _read(rows: list[_Kept]) -> list[Row]:
+    return [(at, dict(zip(words[::2], words[1::2], strict=True))) for at, words in rows]

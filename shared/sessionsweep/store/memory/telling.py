@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sessionsweep.model.events import DEPLOYMENT, place_after, read_event
+from sessionsweep.model.events import DEPLOYMENT, Event, place_after, read_event
+from sessionsweep.store.memory.events import Row
 from sessionsweep.store.memory.state import State
 from sessionsweep.store.memory.steps import Step, common_step
-from sessionsweep.store.operations import Emit, EventPage, Events
+from sessionsweep.store.operations import Emit, EventPage, Events, EventsBefore
 
 
 def events(state: State, operation: Events) -> EventPage:
@@ -13,9 +14,20 @@ def events(state: State, operation: Events) -> EventPage:
     name = operation.partition
     log = state.partition(name).events
     rows, (ms, seq), lost = log.page(place_after(name, operation.after), operation.count)
+    return EventPage(_told(name, rows), f"{name}:{ms}-{seq}", lost, len(rows) == operation.count)
+
+
+def events_before(state: State, operation: EventsBefore) -> EventPage:
+    """The same backwards."""
+    name = operation.partition
+    rows = state.partition(name).events.page_before(place_after(name, operation.before), operation.count)
+    last = f"{name}:{rows[-1][0][0]}-{rows[-1][0][1]}" if rows else operation.before
+    return EventPage(_told(name, rows), last, more=len(rows) == operation.count)
+
+
+def _told(name: str, rows: list[Row]) -> tuple[Event, ...]:
     found = (read_event(name, f"{at[0]}-{at[1]}", row) for at, row in rows)
-    told = tuple(event for event in found if event is not None)
-    return EventPage(told, f"{name}:{ms}-{seq}", lost, len(rows) == operation.count)
+    return tuple(event for event in found if event is not None)
 
 
 @common_step
@@ -29,4 +41,4 @@ def emit(state: State, operation: Emit, now: int) -> bool:
     return True
 
 
-STEPS: dict[type, Step] = {Events: events, Emit: emit}
+STEPS: dict[type, Step] = {Events: events, EventsBefore: events_before, Emit: emit}

@@ -30,7 +30,7 @@ from sessionsweep.store.operations.deployment import (
     TablePut,
     TakeLease,
 )
-from sessionsweep.store.operations.events import Emit, EventPage, Events
+from sessionsweep.store.operations.events import Emit, EventPage, Events, EventsBefore
 from sessionsweep.store.operations.inspection import QueueEntry, QueuePage, Receipts, TryNow
 from sessionsweep.store.operations.reclaim import (
     Attempt,
@@ -109,6 +109,7 @@ __all__ = [
     "Ended",
     "EventPage",
     "Events",
+    "EventsBefore",
     "ExtendSession",
     "Facts",
     "FindAlias",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from sessionsweep.model.events import Event, EventName, place_after
+from sessionsweep.model.events import NOW, Event, EventName, place_after
 from sessionsweep.store.operations.base import Operation
 
 MOST_EVENTS = 500  # in one answer: more would keep the server from its other clients for too long
@@ -45,8 +45,33 @@ class Events(Operation[EventPage]):
 
     def __post_init__(self) -> None:
         place_after(self.partition, self.after)
-        if not 0 < self.count <= MOST_EVENTS:
-            raise ValueError(f"count {self.count} must be 1 to {MOST_EVENTS}")
+        _check(self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class EventsBefore(Operation[EventPage]):
+    """At most `count` rows of a partition's events before a place (an event's id), the newest first; rows that nobody
+    understands are left out. `before` empty: from the newest. The answer's `last` is where to go back on from.
+
+    Raises:
+        ValueError: `before` is no place of that partition's events.
+    """
+
+    partition: str
+    before: str = ""
+    count: int = MOST_EVENTS
+    repeatable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.before == NOW:
+            raise ValueError(f"{NOW!r} is no place of an event")
+        place_after(self.partition, self.before)
+        _check(self.count)
+
+
+def _check(count: int) -> None:
+    if not 0 < count <= MOST_EVENTS:
+        raise ValueError(f"count {count} must be 1 to {MOST_EVENTS}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sessionsweep.model.books import REGISTERED
-from sessionsweep.model.events import read_event
+from sessionsweep.model.events import Event, read_event
 from sessionsweep.model.ids import is_resource_id, is_session_id
 from sessionsweep.model.receipts import ReceiptPlace
 from sessionsweep.model.resource import LOCATION, ResourceRecord
@@ -106,9 +106,17 @@ def pairs(flat: list[bytes] | Mapping[bytes, bytes]) -> dict[str, str]:
 
 def events(o: op.Events, reply: list[Any]) -> op.EventPage:
     rows, last, lost = reply
-    found = (read_event(o.partition, text(place), pairs(flat)) for place, flat in rows)
-    events = tuple(e for e in found if e is not None)
-    return op.EventPage(events, f"{o.partition}:{text(last)}", bool(lost), len(rows) == o.count)
+    return op.EventPage(_told(o.partition, rows), f"{o.partition}:{text(last)}", bool(lost), len(rows) == o.count)
+
+
+def events_before(o: op.EventsBefore, rows: list[Any]) -> op.EventPage:
+    last = f"{o.partition}:{text(rows[-1][0])}" if rows else o.before
+    return op.EventPage(_told(o.partition, rows), last, more=len(rows) == o.count)
+
+
+def _told(partition: str, rows: list[Any]) -> tuple[Event, ...]:
+    found = (read_event(partition, text(place), pairs(flat)) for place, flat in rows)
+    return tuple(event for event in found if event is not None)
 
 
 def counters(_: op.Counters, reply: list[bytes]) -> dict[str, int]:

@@ -68,6 +68,11 @@ def pack_row(row: Mapping[str, Any]) -> bytes:
     return b"".join(struct.pack(">H", len(word)) + word for word in words)
 
 
+def _before(o: op.EventsBefore) -> str:
+    place = place_after(o.partition, o.before) if o.before else "+"
+    return place if place in ("+", "0-0") else f"({place}"  # the server finds nothing before its least id an error
+
+
 def _queue_page_args(o: op.QueuePage) -> list[Arg]:
     span: list[Arg] = [f"({FAR}", o.since, "BYSCORE", "REV"] if o.latest else [o.since, f"({FAR}", "BYSCORE"]
     return [*span, "LIMIT", o.skip, o.limit, "WITHSCORES"]
@@ -332,6 +337,12 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
         lambda o, k: [k.events(o.partition)],
         lambda o: [place_after(o.partition, o.after), o.count],
         "events",
+    ),
+    op.EventsBefore: Wire(
+        reading.events_before,
+        lambda o, k: [k.events(o.partition)],
+        lambda o: [_before(o), "-", "COUNT", o.count],
+        command=("XREVRANGE",),
     ),
     op.Emit: Wire(reading.flag, lambda _, k: [k.events(DEPLOYMENT)], _emit_args, "emit"),
     op.ScanSessions: Wire(reading.scanned, lambda o, k: [k.prefix(o.partition)], lambda o: [o.cursor, o.count], "scan"),
