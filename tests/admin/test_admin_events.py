@@ -20,6 +20,7 @@ from admin_client import READ, WRITE, Admin
 
 from sessionsweep.admin import create_admin, feed
 from sessionsweep.admin.desk import Desk
+from sessionsweep.admin.pages.events import SHOWN
 from sessionsweep.model.events import Event, EventName
 from sessionsweep.operator import timeline
 from sessionsweep.operator.timeline import Cursors, Page, Wanted
@@ -263,6 +264,73 @@ def test_it_is_described(admin: Admin) -> None:
     }  # fmt: skip
 
 
+# the dashboard's page
+
+
+def shown(http: httpx.Client, **asked: str) -> tuple[list[str], str, str]:
+    """What the page shows: sessions from the top, where its script goes on, and what it says of the time."""
+    answer = http.get("/admin/ui/events", params=asked)
+    assert answer.status_code == 200
+    rows = re.findall(r'sessions/(\w{20})/timeline"', answer.text)
+    said = [re.search(pattern, answer.text) for pattern in (r'data-cursor="(.*?)"', r"What happened (.*?),")]
+    return rows, *(found[1] for found in said if found is not None)  # type: ignore[return-value]
+
+
+def begun(admin: Admin, number: int) -> list[str]:
+    return [admin.node.sessions.create()[0].id for _ in range(number)]
+
+
+def test_the_page_shows_the_latest_however_many_there_are(
+    make_admin: Callable[..., Admin], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "LOOKED_AT", 60)
+    admin = make_admin(partitions=3, idle_timeout=600, max_duration=6000)
+    with visitor(admin) as http:
+        assert shown(http)[::2] == ([], "in the last 15 minutes")
+        few = begun(admin, 3)
+        rows, _, said = shown(http)
+        assert (sorted(rows), said) == (sorted(few), "in the last 15 minutes")
+        begun(admin, 400)
+        rows, cursor, said = shown(http)
+        at = {one.session_id: one.at for name in ("00", "01", "02") for one in kept(admin, name)}
+        times = [at[one] for one in rows]
+        assert times == sorted(at.values(), reverse=True)[:SHOWN], "those of one millisecond stand in any order"
+        assert said.startswith("since ")
+        with streaming(http, "/admin/ui/events/stream", {}, {"cursor": cursor}) as reader:
+            [new] = begun(admin, 1)
+            assert reader.next()["session_id"] == new, "the script goes on behind the newest"
+
+
+def kept(admin: Admin, partition: str) -> tuple[Event, ...]:
+    return admin.node.store.execute(op.Events(partition)).events
+
+
+def test_the_page_of_one_session_looks_nowhere_else(make_admin: Callable[..., Admin]) -> None:
+    admin = make_admin(partitions=4)
+    first, *_ = begun(admin, 40)
+    with visitor(admin) as http:
+        rows, cursor, _ = shown(http, session=first)
+        assert rows == [first]
+        now = Cursors.of([*(f"{n:02x}" for n in range(4)), "g"], now=True)
+        assert Cursors.decode(cursor).reach(timeline.page(admin.node.store, now, 1).cursors), "in every stream"
+
+
+def test_the_page_says_how_far_back_it_looked(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeline, "LOOKED_BACK", 100)
+    monkeypatch.setattr(timeline, "LOOKED_AT", 40)
+    [old] = begun(admin, 1)
+    admin.node.store.execute(op.EndSession(old, "logout"))
+    with visitor(admin) as http:
+        assert shown(http, name="session_ended")[::2] == ([old], "in the last 15 minutes")
+        begun(admin, 300)
+        rows, _, said = shown(http, name="session_ended")
+        assert (rows, said[:6]) == ([], "since ")
+        monkeypatch.setattr(timeline, "LOOKED_BACK", 10_000)
+        assert shown(http, name="session_ended")[::2] == ([old], "in the last 15 minutes")
+        monkeypatch.setattr(timeline, "CAP", 300)
+        assert shown(http, name="session_ended")[2][:6] == "since ", "what a full stream dropped nobody knows"
+
+
 # server-sent events
 
 
@@ -357,6 +425,7 @@ def test_all_followers_share_one_poller_and_leave_it_alone(admin: Admin, monkeyp
 
 def test_a_burst_is_told_whole_at_one_look(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
     """The poller may rest only where the streams hold no more."""
+    monkeypatch.setattr(feed, "SILENCE", 3600.0)  # a client that waits in vain times out
     may_look = threading.Semaphore(0)
     over = _feed(admin)._over
 

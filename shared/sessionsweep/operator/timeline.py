@@ -17,6 +17,7 @@ from sessionsweep.store.operations.events import MOST_EVENTS
 from sessionsweep.store.protocol import Store
 
 LOOKED_AT = 5000  # events of a partition that one page looks at for those that fit
+LOOKED_BACK = 5 * LOOKED_AT  # events that are looked at from the newest back
 PAGES = 3 * CAP // LOOKED_AT * 2  # of one session's timeline: two streams, each somewhat longer than its cap
 _FEWEST = 20  # events that are read of one stream at once, however many there are
 _MOST_PLACES = 300  # of a cursor: one for each partition, and the deployment's
@@ -160,6 +161,51 @@ def _cut(
         if any(of == name for _, (of, _) in left):
             places[name] = mine[-1].id if mine else begun.places[name]
     return Page(tuple(event for _, (_, event) in taken), Cursors(places), more or bool(left))
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The latest events, oldest first, and the cursors behind all there are. None is missing since `since` (ms)."""
+
+    events: tuple[Event, ...]
+    cursors: Cursors
+    since: int
+
+
+def latest(core: Core, store: Store, limit: int, wanted: Wanted = EVERYTHING, since: int = 0) -> Latest:
+    """At most `limit` of the events since a time (ms) that are wanted: the newest. It reads each stream from its end
+    back, and looks at `LOOKED_BACK` events, about.
+
+    Raises:
+        StoreError: it doesn't answer.
+    """
+    everywhere, mine = run(streams(core), store), run(streams(core, wanted.session_id), store)
+    others = Cursors.of((name for name in everywhere if name not in mine), now=True)
+    ends = dict(page(store, others, 1).cursors.places)
+    reached, rows, back = dict.fromkeys(mine, ""), dict.fromkeys(mine, 0), set(mine)
+    found: list[Event] = []
+    while back and sum(rows.values()) < LOOKED_BACK:
+        names = sorted(back)
+        most = limit if wanted == EVERYTHING else MOST_EVENTS
+        size = max(_FEWEST, min(most, MOST_EVENTS, LOOKED_AT // len(names)))
+        answers = store.execute_many([op.EventsBefore(name, reached[name], size) for name in names])
+        for name, answer in zip(names, answers, strict=True):
+            if isinstance(answer, StoreError):
+                raise answer
+            if not reached[name]:
+                ends[name] = answer.events[0].id if answer.events else answer.last
+            found += [event for event in answer.events if event.at >= since and wanted.fits(event)]
+            reached[name] = answer.last
+            rows[name] += size if answer.more else len(answer.events)
+            if not answer.more or _ms(answer.last) < since:
+                back.discard(name)
+        found = sorted(found, key=lambda event: _order(event.id))[-limit:]
+        if len(found) == limit:  # what is older than all of these nobody asks for
+            back = {name for name in back if _ms(reached[name]) >= found[0].at}
+    # what wasn't read to its beginning holds more; what is full has dropped what it held before
+    open_ended = [_ms(reached[name]) for name in mine if name in back or rows[name] >= CAP]
+    complete = max([since, *open_ended, *([found[0].at] if len(found) == limit else [])])
+    return Latest(tuple(found), Cursors(ends), complete)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,12 @@ from sessionsweep.model.events import Event, EventName
 from sessionsweep.model.ids import is_session_id
 from sessionsweep.operator import naming, timeline
 from sessionsweep.operator.events import of_event
-from sessionsweep.operator.timeline import Cursors, Wanted
+from sessionsweep.operator.timeline import Wanted
 from sessionsweep.store import operations as op
+from sessionsweep.units import moment
 
 RECENT = 15 * 60_000  # ms that the page looks back when it is opened
 SHOWN = 100  # events on it then; its script keeps as many again
-PAGES = 5  # that it reads for these
 TIMELINE = 500  # events of a session's timeline: its first and its last
 #: What somebody should look at.
 GRAVE = (
@@ -48,21 +48,16 @@ def show(request: Request, here: Here, visit: Visitor, name: Text = "", session:
         wanted = _wanted(name, session)
     except ValueError as error:
         wrong = str(error)
-    known = here.run(timeline.streams(here.core, wanted.session_id))
-    cursors = Cursors.of(known, max(0, here.store.execute(op.Facts()).now - RECENT))
-    found: list[Event] = []
-    for _ in range(0 if wrong else PAGES):
-        read = timeline.page(here.store, cursors, timeline.LOOKED_AT, wanted)
-        found, cursors = [*found, *read.events][-SHOWN:], read.cursors
-        if not read.more:
-            break
+    since = max(0, here.store.execute(op.Facts()).now - RECENT)
+    latest = timeline.latest(here.core, here.store, SHOWN, wanted, since)
     names = here.run(naming.names(here.core))
     return page(
         request,
         "events.html",
         422 if wrong else 200,
-        events=[of_event(event, names) for event in reversed(found)],
-        cursor=str(cursors),
+        events=[of_event(event, names) for event in reversed(latest.events)],
+        cursor=str(latest.cursors),
+        since=moment(latest.since) if latest.since > since else None,
         asked={"name": name, "session": "" if wrong else session.strip()},
         filled=bool(name or session),
         wrong=wrong,
