@@ -73,11 +73,11 @@ class SteppedStore:
     def __init__(
         self,
         perform: Callable[[op.Operation[Any], Actor | None], Any],
-        moment: Callable[[], tuple[int, int]],
+        moment: Callable[[], tuple[int, int, int]],
         accuse: Callable[[str], None],
     ) -> None:
         self._perform = perform
-        self._moment = moment  # words said so far, and the server's time
+        self._moment = moment
         self._accuse = accuse
         self.hub = getcurrent()
 
@@ -86,7 +86,7 @@ class SteppedStore:
         actor = getcurrent()
         if not isinstance(actor, Actor):
             return self._perform(operation, None)  # type: ignore[no-any-return]
-        lost: tuple[Any, tuple[int, int]] | None = None  # an answer that didn't arrive
+        lost: tuple[Any, tuple[int, int, int]] | None = None  # an answer that didn't arrive
         for last in (False, True):
             fate = self._wait(actor, operation)
             before = self._moment()

@@ -102,7 +102,7 @@ class Schedule:
         rng = self.rng
         self.faults = rng.choices([*PROFILES], [*PROFILES.values()])[0]
         self.memory = deployments.new_store(self.clock, random_text(40))
-        self.store = SteppedStore(self._perform, lambda: (self.report.words, self.clock.now), self._accuse)
+        self.store = SteppedStore(self._perform, self._moment, self._accuse)
         self.disks = Disks(self._folder)
         self.deployment = Deployment(self._folder, rng.randrange(len(VARIANTS)), self.store, self.clock)
         self.witness = Witness(self.memory, self.deployment.settings)
@@ -193,12 +193,18 @@ class Schedule:
         self.report.words += 1
         now = self.clock.now
         if actor is not None:
+            if actor.repeats and actor.looked:
+                actor.looked.pop()  # one word, said twice
             actor.looked.append((now, self.memory.run_id))
             if isinstance(operation, op.Lease) and reply.entries:
                 actor.leases[operation.location] = (now + operation.duration, self.memory.run_id)
         if hasattr(self, "witness"):
             self.witness.look(operation, reply, now, repeated=actor is not None and actor.repeats)
         return reply
+
+    def _moment(self) -> tuple[int, int, int]:
+        """Differs when anything was said, time passed, or the store was replaced in between."""
+        return self.report.words, self.clock.now, id(self.memory._state)
 
     def _accuse(self, what: str) -> None:
         self.witness.accuse(what)
@@ -246,10 +252,10 @@ class Schedule:
         mark = int(self.memory._state.meta.get("high_water", "0"))
         marks = [Volume.open(disk.path, disk.name).high_water() or 0 for disk in self.disks.all.values()]
         marking = any(actor.name.startswith("upkeep") for actor in self.actors)
-        if min(marks) - mark > ROLLED_BACK and not marking:
-            # a volume that was not marked for as long can't tell, and hides it from the others, as does whoever marks
-            # the time just now: README, "Found"
-            self.destruction.rolled_back_on = {disk.volume_id for disk in self.disks.all.values()}
+        seen = min(marks) - mark > ROLLED_BACK and not marking
+        # a volume that was not marked for as long can't tell, and hides it from the others, as does whoever marks the
+        # time just now: README, "Found"
+        self.destruction.rolled_back_on = {disk.volume_id for disk in self.disks.all.values() if seen}
         self.witness.restored(self.clock.now)
 
     def _emptied(self) -> None:
