@@ -43,8 +43,9 @@ check: .venv/.stamp ## lint, format, types, direction of imports
 bench: .venv/.stamp ## measure (ARGS=P1 …)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-faults: .venv/.stamp ## the long fault-injection run (FAULT_SCHEDULES=1000)
-	FAULT_SCHEDULES=$(FAULT_SCHEDULES) $(BIN)/python -m pytest -m faults --timeout 0 $(ARGS) tests/faults tests/e2e/test_faults_visible.py
+faults: .venv/.stamp ## the long fault-injection run (SCHEDULES=1000 RUN=2; SEED=1-17 repeats one; ARGS=…)
+	FAULT_SCHEDULES=$(or $(SCHEDULES),$(FAULT_SCHEDULES)) $(if $(SEED),FAULT_SEED="$(SEED)") $(if $(RUN),FAULT_RUN="$(RUN)") \
+	$(BIN)/python -m pytest -m faults --timeout 0 $(ARGS) tests/faults tests/e2e/test_faults_visible.py
 
 soak: .venv/.stamp ## traffic and seeded faults on a whole deployment; what grows, is lost, stays down (SOAK_MINUTES=60 SEED=…)
 	$(BIN)/python -m benchmarks.load soak --minutes $(SOAK_MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)

@@ -1,4 +1,4 @@
-"""Promise 8: a Sentinel promotes a replica that lags; what it has not is lost, and nothing that is used goes with it."""
+"""Promise 8: a Sentinel promotes a replica that lags; what it has not is lost, and nothing in use goes with it."""
 
 from __future__ import annotations
 
