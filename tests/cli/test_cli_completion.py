@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,4 +63,15 @@ def test_bash_completes_commands_options_and_volumes(cli: Deployment, path: str,
     ("shell", "begins"), [("zsh", "#compdef sessionsweep"), ("fish", "complete --command sessions")]
 )
 def test_scripts_for_other_shells(path: str, shell: str, begins: str) -> None:
-    assert script(path, shell).lstrip().startswith(begins)
+    assert script(path, shell).startswith(begins)
+
+
+def test_zsh_completes_at_the_first_tab(path: str) -> None:
+    """Which loads the file: what is only defined there would wait for the second."""
+    said = script(path, "zsh")
+    assert re.search(r"^(\w+)\(\) \{$", said, re.MULTILINE)[1] == "_sessionsweep_completion"  # type: ignore[index]
+    assert said.splitlines()[-1].startswith(
+        "if [[ $zsh_eval_context[-1] == loadautofunc ]]; then _sessionsweep_completion "
+    )
+    if shutil.which("zsh"):
+        subprocess.run(["zsh", "-n"], input=said, text=True, check=True, timeout=60)

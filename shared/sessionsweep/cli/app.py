@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import sys
 from typing import Any
 
 import typer
@@ -29,9 +32,22 @@ from sessionsweep.cli.output import complain
 from sessionsweep.cli.watching import Watchable
 from sessionsweep.errors import SessionSweepError
 
+AT_THE_FIRST_TAB = 'if [[ $zsh_eval_context[-1] == loadautofunc ]]; then _sessionsweep_completion "$@"; fi\n'
+
 
 class Commands(TyperGroup):
     """Turns every error of ours into a message on standard error and exit status 1 (click's own wrong usage: 2)."""
+
+    def _main_shell_completion(self, *args: Any, **options: Any) -> None:
+        """Typer's script for zsh begins with an empty line, and compinit reads a file's first line alone; loaded by
+        it, the script would complete from the second Tab on."""
+        with io.StringIO() as script:
+            try:
+                with contextlib.redirect_stdout(script):
+                    super()._main_shell_completion(*args, **options)
+            finally:
+                text = script.getvalue().lstrip("\n")
+                sys.stdout.write(text + (AT_THE_FIRST_TAB if text.startswith("#compdef ") else ""))
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
