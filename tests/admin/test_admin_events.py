@@ -550,6 +550,33 @@ def test_it_ends_when_the_token_does(make_node: Callable[..., Node]) -> None:
         assert http.get("/admin/events", headers=STREAM).status_code == 401
 
 
+def test_what_came_before_it_joins_again_is_told_once(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The poller brings a page and falls out with the follower before that one has looked."""
+    monkeypatch.setattr(feed, "POLL", 3600.0)  # the test alone offers
+    burst(admin, 3)
+    polled = feed.Feed(Desk(admin.node.sessions, "/admin"))
+    follower = polled.follow(Wanted(), Cursors({}))
+    follower.offer(polled.read(Cursors({})))
+    polled.rejoin(follower)
+
+    async def told() -> list[bytes]:
+        frames, found = follower.frames(), list[bytes]()
+        while len(found) < 4:
+            one = await asyncio.wait_for(anext(frames), 30)
+            found += [one] if b"data: " in one else []
+            if len(found) == 3:
+                burst(admin, 1, 3)
+                follower.offer(polled.read(follower._joined))
+        await frames.aclose()
+        return found
+
+    try:
+        found = asyncio.run(told())
+        assert [json.loads(one.partition(b"data: ")[2])["fields"]["scope"] for one in found] == ["0", "1", "2", "3"]
+    finally:
+        polled.close()
+
+
 @contextmanager
 def visitor(admin: Admin) -> Iterator[httpx.Client]:
     """A browser that is logged in to the dashboard."""
