@@ -39,6 +39,7 @@ if now >= idle_end or (max > 0 and now >= created + max) then
   --@include hold
   --@include ending
   local expired = max > 0 and now >= created + max
+  redis.call('UNLINK', prefix .. 'none') -- ending, and touching who only seems idle, must work on a full server
   -- re-checked against a restarted server: what a lost write forgot must not end a session still in use
   if expired or server_run(prefix, now, tonumber(hold)) == 0 then
     local reason = expired and 'expired' or 'idle'
