@@ -188,6 +188,18 @@ def test_what_is_nothing_is_said(node: Node, what: str) -> None:
     assert "b" * 43 not in str(raised.value)
 
 
+def test_what_an_id_lacks_is_said(node: Node) -> None:
+    session, _, _ = node.session_with_file(1)
+    with session.new_file("note", ".wav") as f:
+        f.write(b"x")
+    session.end()
+    assert told(node, f.id)[0] == "owed"
+    with pytest.raises(NothingKnownError, match=r"has the id \w{16}\. A suffix, such as \.wav, is part of an id\."):
+        explain(node.core, node.store, f.id.removesuffix(".wav"))
+    with pytest.raises(NothingKnownError, match=r"no resource's \(16, then the suffix that it was made with, such as"):
+        explain(node.core, node.store, f.id.removesuffix(".wav")[:15])
+
+
 def test_explaining_changes_nothing(node: Node) -> None:
     session, rid, path = node.session_with_file(1)
     node.advance(59)

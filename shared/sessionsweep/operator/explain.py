@@ -69,8 +69,8 @@ def explain(core: Core, store: Store, what: str) -> Explanation:
         return _resource(core, store, _owner_of(core, store, what), what)
     hint = " A token is secret: give only the part before the dot." if "." in what else ""
     raise NothingKnownError(
-        "That is no session's id (20 lower-case letters and digits), no resource's (16), no SESSION/RESOURCE, and no "
-        f"path that exists.{hint}"
+        "That is no session's id (20 lower-case letters and digits), no resource's (16, then the suffix that it was "
+        f"made with, such as .wav), no SESSION/RESOURCE, and no path that exists.{hint}"
     )
 
 
@@ -178,9 +178,10 @@ def _owner_of(core: Core, store: Store, resource_id: str) -> str:
                 return one.session_id
         cursor = page.next_cursor
         if cursor is None or page.looked_at >= LOOKS:
+            suffix = "" if "." in resource_id else " A suffix, such as .wav, is part of an id."
             raise NothingKnownError(
-                f"No dead letter and nothing owed has the id {resource_id}. For what a session owns: sessionsweep "
-                "explain SESSION/RESOURCE, or the file's path."
+                f"No dead letter and nothing owed has the id {resource_id}.{suffix} For what a session owns: "
+                "sessionsweep explain SESSION/RESOURCE, or the file's path."
             )
 
 
