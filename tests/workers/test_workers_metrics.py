@@ -89,6 +89,8 @@ def test_who_only_connects_costs_a_worker_next_to_nothing(cluster: Cluster) -> N
         assert len(list(Path(f"/proc/{worker.pid}/task").iterdir())) - threads < 20
         session.end()
         wait_until(lambda: figure(port, "reclaimed_total", volume="a", outcome="deleted") == 1, 30, "it deletes")
+    worker.stop()
+    assert "Traceback" not in worker.logs(), "who connects fills the log"
 
 
 def test_a_scrape_has_a_few_seconds_in_all_however_often_it_says_something(cluster: Cluster) -> None:

@@ -75,6 +75,8 @@ class MetricsServer:
                 await writer.wait_closed()
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # gone, too slow (TimeoutError), or no request
+        except asyncio.CancelledError:
+            pass  # made room, or the server stops; raised further, Python 3.11 would log each
         finally:
             self._exchanges.pop(task, None)
             writer.transport.abort()
