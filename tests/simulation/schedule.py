@@ -72,6 +72,7 @@ class Schedule:
         self.actors: list[Actor] = []
         self.graveyard: list[Actor] = []
         self._numbers = 0
+        self._stores = 0  # so often it was replaced
 
     def run(self) -> Report:
         """The whole schedule."""
@@ -204,7 +205,7 @@ class Schedule:
 
     def _moment(self) -> tuple[int, int, int]:
         """Differs when anything was said, time passed, or the store was replaced in between."""
-        return self.report.words, self.clock.now, id(self.memory._state)
+        return self.report.words, self.clock.now, self._stores
 
     def _accuse(self, what: str) -> None:
         self.witness.accuse(what)
@@ -248,6 +249,7 @@ class Schedule:
             return
         state = self.rng.choice(self.snapshots)
         self._note("failover")
+        self._stores += 1
         deployments.restore(self.memory, state, random_text(40))
         mark = int(self.memory._state.meta.get("high_water", "0"))
         marks = [Volume.open(disk.path, disk.name).high_water() or 0 for disk in self.disks.all.values()]
@@ -263,6 +265,7 @@ class Schedule:
         if self.destruction.emptied or self.disks.faulty or self.rng.random() < 0.6:
             return
         self._note("emptied")
+        self._stores += 1
         run = self.memory.run_id if self.rng.random() < 0.5 else random_text(40)
         deployments.empty(self.memory, self.clock, run)
         self.destruction.emptied = True
