@@ -6,7 +6,7 @@ the scheduler, and goes on with the fate that the scheduler chose for this word.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import Any, TypeVar
@@ -44,7 +44,7 @@ class Actor(greenlet):
         self.repeats = False  # what it says now was said before, and its answer lost
         self.looked: deque[tuple[int, str]] = deque(maxlen=2)  # time and server run of its last two words
         self.leases: dict[str, tuple[int, str]] = {}  # location → (end of its last lease, the server's run)
-        self.orphans: dict[str, int] = {}  # volume id → destroyed in this run
+        self.orphans: Counter[str] = Counter()  # volume id → destroyed in this run
         self._body = body
 
     def _run_body(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from functools import wraps
 from typing import Any
@@ -32,6 +33,8 @@ class Destruction:
         self.born: dict[tuple[str, str], int] = {}
         self.emptied = False  # the store was: nothing goes before an operator's word
         self.rolled_back_on: set[str] = set()  # volumes whose time mark is far ahead of the store: the same
+        self.over_the_cap: set[str] = set()  # volumes whose next walk may pass the cap, by an operator's word
+        self.orphans_of_pass: Counter[str] = Counter()  # of one that settles
         self.clock_set = False  # the server's: what is measured by it is no length of time any more
         self.deleted = 0
         self.orphans = 0
@@ -136,10 +139,10 @@ class Destruction:
             accuse(f"the orphan pass destroyed {name}, which is on record")
         death, lost = witness.deaths.get(sid), witness.lost.get(sid, 0)
         actor = getcurrent()
-        if isinstance(actor, Actor):
-            actor.orphans[volume.id] = actor.orphans.get(volume.id, 0) + 1
-            if actor.orphans[volume.id] > orphans.CAP_FLOOR:
-                accuse(f"the orphan pass destroyed {actor.orphans[volume.id]} files of {volume.name} without a word")
+        count = actor.orphans if isinstance(actor, Actor) else self.orphans_of_pass
+        count[volume.id] += 1
+        if count[volume.id] > orphans.CAP_FLOOR and volume.id not in self.over_the_cap:
+            accuse(f"the orphan pass destroyed {count[volume.id]} files of {volume.name} without a word")
         if self.clock_set:
             return
         if death is None and lost and now < lost + settings.hold * 1000:

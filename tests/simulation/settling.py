@@ -44,10 +44,12 @@ def _pass(schedule: Schedule, number: int) -> None:
         due += ["orphans"] if schedule.disks.files() or number % 4 == 2 else []
         due += ["upkeep"] if number % 4 == 2 else []
         for name in due:
+            schedule.destruction.orphans_of_pass.clear()
             try:
                 worker.passes[name]()
             except SessionSweepError as problem:
                 schedule.witness.accuse(f"a pass failed while nothing was wrong: {problem!r}")
+    schedule.destruction.over_the_cap.clear()
 
 
 def _obey_holds(schedule: Schedule) -> None:
@@ -60,6 +62,8 @@ def _obey_holds(schedule: Schedule) -> None:
             continue  # goes by itself
         if hold.reason == "rolled-back":
             schedule.destruction.rolled_back_on.clear()
+        if hold.reason == "too-many-orphans":
+            schedule.destruction.over_the_cap.add(scope.removeprefix("orphans:"))
         for worker in (one, other):
             try:
                 if hold.reason == "foreign-deployment":
