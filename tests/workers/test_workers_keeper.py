@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from sessionsweep.model.holds import ALL, Hold
 from sessionsweep.store import operations as op
 from sessionsweep_workers import names
 from sessionsweep_workers.devstack.ports import free_port
+from sessionsweep_workers.dispatcher import Dispatcher
 from sessionsweep_workers.fanout import OUTSTANDING
 from sessionsweep_workers.keeper import BUDGET, PATIENCE, _next_orphans, _Pace
 from sessionsweep_workers.lane import Lane
@@ -36,6 +38,31 @@ def test_a_volume_that_is_mounted_later_brings_its_queue(cluster: Cluster) -> No
     session.end()
     wait_gone(paths)
     worker.wait_for_log(re.compile(rf"{names.RECLAIM}.* succeeded"))
+
+
+def test_a_message_about_a_disk_that_is_away_is_a_warning_and_fails_only_who_waits(cluster: Cluster) -> None:
+    worker = cluster.worker("a")
+    sessions = cluster.sessions()
+    session, paths = session_with_files(sessions)
+    (volume,) = sessions.core.mounts.here()
+    away = cluster.folder / "away"
+    volume.root.rename(away)
+    volume.root.mkdir()
+    session.end()
+    with contextlib.closing(Dispatcher(sessions.settings)) as dispatcher:
+        for task in (names.RECLAIM, names.SWEEP_ORPHANS):
+            order = {"volume": volume.id}
+            request = dispatcher.dispatch(task, order, names.volume_queue(volume.id))
+            answer = dispatcher.wait(request, 20)
+            assert (answer["state"], answer["node"]) == ("failed", "a")
+            assert "can't be used now: see sessionsweep holds list" in answer["result"]["error"]
+            worker.wait_for_log(f"{task}: volume {volume.id} can't be used here now")
+            dispatcher._app.tasks[task].apply_async(kwargs=order, queue=names.volume_queue(volume.id))  # nobody waits
+            worker.wait_for_log(re.compile(rf"{task}.* succeeded in .*not_mounted"))
+    volume.root.rmdir()
+    away.rename(volume.root)
+    wait_gone(paths)
+    assert "Traceback" not in worker.logs()
 
 
 def test_without_a_broker_the_worker_still_cleans(make_cluster: Callable[..., Cluster]) -> None:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from celery import Celery
 
-from sessionsweep.errors import StoreError
+from sessionsweep.errors import StoreError, VolumeError, VolumeNotHereError
 from sessionsweep.model.ids import VOLUME_ID, is_session_id
 from sessionsweep.model.resource import volume_location
 from sessionsweep.model.states import EndReason
@@ -145,8 +146,8 @@ def reclaim(
         context.store.execute(op.DropLease(names.outstanding(volume), sent))
     if _stale(context, slot, context.settings.cleanup_interval):
         return {"stale": True}
-    if volume is not None:
-        run(context.core.mounts.holding(volume_location(volume)), context.store)
+    if volume is not None and not _is_usable(self, volume, request_id):
+        return {"not_mounted": True}
     with recorded(context, self.name, request_id, volume) as about:
         result = context.reclaim.run_once(volume_ids=[volume] if volume else None, budget=BUDGET, stop=context.stopping)
         answer = {key: value for key, value in result.as_dict().items() if key != "next_due"}
@@ -231,13 +232,35 @@ def _sweep(self: PassTask, dry_run: bool, slot: int | None, request_id: str | No
 def _orphans_on(self: PassTask, volume: str, dry_run: bool, request_id: str | None, budget: float) -> dict[str, Any]:
     """One volume of this node's. What it sighted first is confirmed a grace later, by this node's keeper."""
     context = self.context
-    run(context.core.mounts.holding(volume_location(volume)), context.store)
+    if not _is_usable(self, volume, request_id):
+        return {"not_mounted": True}
     with recorded(context, self.name, request_id, volume, dry_run=dry_run) as about:
         passes = context.observing if dry_run else context
         result = passes.orphans.run_once(volume_ids=[volume], budget=budget, stop=context.stopping)
         about.done(result.as_dict(), more=result.more)
     self.progress(f"{result.files} files, {result.candidates} candidates, {result.destroyed} destroyed")
     return result.as_dict()
+
+
+def _is_usable(self: PassTask, volume: str, request_id: str | None) -> bool:
+    """Whether this node's volume is there. A disk that is away is held and told of: it fails no task, but a request
+    whose part it is, for somebody waits.
+
+    Raises:
+        VolumeNotHereError: it isn't this node's, so the message has come to the wrong one.
+    """
+    context = self.context
+    try:
+        run(context.core.mounts.holding(volume_location(volume)), context.store)
+    except VolumeNotHereError as error:
+        if context.settings.node not in error.nodes:
+            raise
+        log.warning("%s: volume %s can't be used here now; what waits there is done once it can", self.name, volume)
+        if request_id:
+            with suppress(VolumeError), recorded(context, self.name, request_id, dry_run=True):  # no run of its own
+                raise VolumeError(f"volume {volume} can't be used now: see sessionsweep holds list") from None
+        return False
+    return True
 
 
 def _stale(context: Context, slot: int | None, interval: float) -> bool:
