@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from faults.boundaries import Boundaries
+from faults.kinds import KINDS
 from sessionsweep import (
     InvalidTokenError,
     LimitReachedError,
@@ -305,6 +306,11 @@ def stepwise(order: dict[str, Any], journal: Journal) -> None:
         boundaries.install()
         boundaries.armed = True
         worker.passes[name]()
+    elif name in KINDS:
+        act = KINDS[name](order, web, journal)
+        boundaries.install()
+        boundaries.armed = True
+        act()
     else:
         known = web.create()
         session = web.sessions.open(known.token)

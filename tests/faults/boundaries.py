@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sessionsweep.store.redis.aio import AsyncRedisStore
 from sessionsweep.store.redis.sync import RedisStore
 from sessionsweep.volumes.files import NewFile
 
@@ -67,6 +68,16 @@ class Boundaries:
             self.reach("after the last bytes were flushed")
             return size
 
+        execute_async = AsyncRedisStore.execute
+
+        async def counted_async(store: AsyncRedisStore, operation: Any) -> Any:
+            name = type(operation).__name__
+            self.reach(f"before {name}")
+            answer = await execute_async(store, operation)
+            self.reach(f"after {name}")
+            return answer
+
+        AsyncRedisStore.execute = counted_async  # type: ignore[method-assign, assignment]
         RedisStore.execute = counted  # type: ignore[method-assign, assignment]
         RedisStore.execute_many = counted_many  # type: ignore[method-assign]
         NewFile.finish = counted_finish  # type: ignore[method-assign]

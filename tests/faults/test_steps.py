@@ -1,17 +1,23 @@
-"""Promises 3, 6 and 24: killed or stopped at every single step boundary, of creating a file and of each pass."""
+"""Promises 3, 6 and 24: killed or stopped at every single step boundary, of each kind of process."""
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 
 from faults.world import Nursery, World
+from sessionsweep import InvalidTokenError
 from sessionsweep.store import operations as op
+from sessionsweep_workers import names
 from support.processes import wait_until
 
 pytestmark = pytest.mark.faults
@@ -53,9 +59,9 @@ def kill_at_every_step(world: World, nursery: Nursery, seed: str, action: str, *
             break
         assert status == -signal.SIGKILL, f"step {at} of {action}: status {status}"
         assert at < 200, action
-    names = [str(fact["name"]) for fact in world.facts("boundary")]
-    assert len(names) == at - 1
-    return names
+    passed = [str(fact["name"]) for fact in world.facts("boundary")]
+    assert len(passed) == at - 1
+    return passed
 
 
 def no_file_is_untracked(world: World) -> None:
@@ -70,9 +76,9 @@ def no_file_is_untracked(world: World) -> None:
 def test_a_death_at_any_step_of_creating_leaves_no_untracked_byte(
     seed: str, action: str, world: World, nursery: Nursery
 ) -> None:
-    names = kill_at_every_step(world, nursery, seed, action)
-    assert "before Register" in names
-    assert "after Register" in names
+    passed = kill_at_every_step(world, nursery, seed, action)
+    assert "before Register" in passed
+    assert "after Register" in passed
     no_file_is_untracked(world)
     world.settle(advance=500)
     world.judge()
@@ -83,11 +89,87 @@ def test_a_death_at_any_step_of_creating_leaves_no_untracked_byte(
 def test_a_death_at_any_step_of_what_a_session_does_later_loses_nothing(
     seed: str, action: str, world: World, nursery: Nursery
 ) -> None:
-    names = kill_at_every_step(world, nursery, seed, action, files=2)
-    assert len(names) > 1
+    passed = kill_at_every_step(world, nursery, seed, action, files=2)
+    assert len(passed) > 1
     no_file_is_untracked(world)
     world.settle(advance=500)
     world.judge()
+
+
+@pytest.mark.parametrize("action", ["async_file", "async_end"])
+@pytest.mark.schedules(0.1)
+def test_a_death_at_any_step_of_an_asynchronous_node_loses_nothing(
+    seed: str, action: str, world: World, nursery: Nursery
+) -> None:
+    """Promises 3 and 24: the asynchronous side stops between the same steps."""
+    passed = kill_at_every_step(world, nursery, seed, action)
+    assert {"async_file": "before Register", "async_end": "before EndSession"}[action] in passed
+    no_file_is_untracked(world)
+    world.settle(advance=500)
+    world.judge()
+
+
+@pytest.mark.schedules(0.1)
+def test_a_death_at_any_step_of_ending_all_of_a_users_sessions_is_made_good_by_a_repeat(
+    seed: str, world: World, nursery: Nursery
+) -> None:
+    """Promise 24: what an operator asked for and didn't see done can be asked for again, from the beginning."""
+    assert len(kill_at_every_step(world, nursery, seed, "end_user")) > 3
+    for fact in world.facts("mallory"):
+        with pytest.raises(InvalidTokenError):
+            world.nodes["b"].sessions.open(fact["token"])
+    world.settle(advance=500)
+    world.judge()
+
+
+@pytest.mark.schedules(0.1)
+def test_a_forwarder_that_dies_at_any_step_leaves_no_event_untold(seed: str, world: World, nursery: Nursery) -> None:
+    """Promise 24: the next one tells what the dead one may not have told."""
+    at = 0
+    while True:
+        at += 1
+        world.expire_leases()
+        order = world.order(
+            "step", "a", f"{seed} {at}", action="forward", at=at, signal=signal.SIGKILL, test_clock=True
+        )
+        status = nursery.reap(nursery.start(**order))
+        assert world.facts("wrong") == []
+        if status == 0:
+            break
+    assert at > 4
+    told = {fact["id"] for fact in world.facts("told")}
+    with redis.Redis.from_url(world.url, decode_responses=True) as client:
+        for key in client.scan_iter(f"{world.namespace}:*:ev"):
+            partition = key.split(":")[1].strip("{}")
+            untold = {f"{partition}:{place}" for place, _ in client.xrange(key)} - told
+            assert not untold
+    world.settle(advance=500)
+    world.judge()
+
+
+@pytest.mark.schedules(0.1)
+def test_a_beat_that_dies_at_any_step_sends_no_slot_twice_and_the_next_goes_on(
+    seed: str, world: World, nursery: Nursery
+) -> None:
+    """Promises 13 and 24: a slot is sent once or skipped; the successor sends the next."""
+    at = 0
+    while True:
+        at += 1
+        order = world.order("step", "a", f"{seed} {at}", action="beat", at=at, signal=signal.SIGKILL)
+        order["settings"] |= {"cleanup_interval": 0.2, "orphan_interval": 0.2}
+        if nursery.reap(nursery.start(**order)) == 0:
+            break
+    assert world.facts("wrong") == []
+    assert at > 3
+    with redis.Redis.from_url(world.url) as client:
+        rows: Any = client.lrange(f"{world.namespace}:celery:{names.QUEUE}", 0, -1)
+    assert rows, "the one that nobody killed has sent"
+    sent = []
+    for row in rows:
+        message = json.loads(row)
+        arguments = json.loads(base64.b64decode(message["body"]))[1]
+        sent.append((message["headers"]["task"], arguments["slot"]))
+    assert len(sent) == len(set(sent)), sent
 
 
 def owe(world: World, dice: random.Random, sessions: int = 4) -> None:
@@ -117,7 +199,7 @@ def test_a_worker_that_dies_at_any_step_of_a_pass_is_replaced_by_the_next(
     dice = random.Random(seed)
     node = world.nodes["a"]
     node.orphans.run_once()  # a whole walk must have been seen before anything may go
-    at, names = 0, 0
+    at, killed = 0, 0
     while at < 40:  # each round may have more to do than the one before
         at += dice.choice([1, 2])
         owe(world, dice, sessions=1)
@@ -132,8 +214,8 @@ def test_a_worker_that_dies_at_any_step_of_a_pass_is_replaced_by_the_next(
         if status == 0:
             break
         assert status == -signal.SIGKILL, status
-        names += 1
-    assert names > 3
+        killed += 1
+    assert killed > 3
     _expire_leases(world)
     world.settle(advance=500)
     world.judge()
