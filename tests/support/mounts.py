@@ -19,6 +19,6 @@ def private_mounts() -> list[str]:
             return command
         tried.append(f"{' '.join(command)}: {done.stderr.strip()}")
     pytest.fail(
-        f"Full disks are NOT tried here: this machine allows no private mount namespace ({'; '.join(tried)}). Run the "
-        "tests as root with CAP_SYS_ADMIN, or allow user namespaces."
+        "Full, read-only, unmounted and bind-mounted disks are NOT tried here: this machine allows no private mount "
+        f"namespace ({'; '.join(tried)}). Run the tests as root with CAP_SYS_ADMIN, or allow user namespaces."
     )
