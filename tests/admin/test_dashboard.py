@@ -100,6 +100,19 @@ def test_a_wrong_token_is_said(browser: Browser, admin: Admin) -> None:
     page.close()
 
 
+def test_how_old_an_open_page_is_that_cannot_be_renewed_is_said_in_utc(browser: Browser, admin: Admin) -> None:
+    context = browser.new_context(timezone_id="America/New_York", locale="en-US")  # whose console may complain
+    page = context.new_page()
+    log_in(page, admin)
+    page.clock.set_fixed_time("2026-11-21T16:29:35Z")
+    page.reload()
+    page.route("**/admin/", lambda route: route.abort())
+    renew(page)
+    told = "The admin side can't be reached. What you see is of 16:29:35 UTC."
+    expect(page.locator("#stale")).to_have_text(told)
+    context.close()
+
+
 def test_the_overview_moves_while_it_lies_open(page: Page, admin: Admin) -> None:
     node = admin.node
     session, _, _ = node.session_with_file(1000)
@@ -281,6 +294,33 @@ def test_dead_letters_are_retried_and_forgotten(page: Page, make_admin: Callable
     expect(page.get_by_role("status")).to_have_text("Forgotten; its bytes stay where they are.")
     assert admin.get("/dead-letters") == {"dead_letters": []}
     assert [one["resource_id"] for one in admin.get("/owed")["owed"]] == rids[:1]
+
+
+def test_all_dead_letters_are_retried_after_a_question(page: Page, make_admin: Callable[..., Admin]) -> None:
+    admin = make_admin(reclaim_tries=1, idle_timeout=600)
+    rids = set()
+    for _ in range(3):
+        session, rid, path = admin.node.session_with_file(9)
+        path.unlink()
+        path.mkdir()
+        session.end()
+        rids.add(rid)
+    admin.node.advance(5)
+    admin.node.reclaim.run_once()
+    log_in(page, admin, READ, "/ui/dead-letters")
+    expect(page.get_by_text("no regular file stands where ours should be")).to_have_count(3)
+    expect(page.get_by_role("link", name="Retry all")).to_have_count(0)
+    page.get_by_role("button", name="Log out").click()
+    log_in(page, admin, WRITE, "/ui/dead-letters")
+    page.get_by_role("link", name="Retry all").click()
+    expect(page.get_by_role("heading")).to_have_text("Retry 3 dead letters?")
+    page.get_by_role("link", name="Cancel").click()
+    assert len(admin.get("/dead-letters")["dead_letters"]) == 3
+    page.get_by_role("link", name="Retry all").click()
+    page.get_by_role("button", name="Retry all").click()
+    expect(page.get_by_role("status")).to_have_text("3 resources owed again: the workers try at once.")
+    assert admin.get("/dead-letters") == {"dead_letters": []}
+    assert {one["resource_id"] for one in admin.get("/owed")["owed"]} == rids
 
 
 def test_a_hold_says_what_to_do_and_is_lifted(page: Page, admin: Admin) -> None:

@@ -12,7 +12,7 @@
     stale.hidden = true;
   });
   document.addEventListener("htmx:error", () => {
-    stale.textContent = `The admin side can't be reached. What you see is of ${renewed.toLocaleTimeString()}.`;
+    stale.textContent = `The admin side can't be reached. What you see is of ${renewed.toISOString().slice(11, 19)} UTC.`;
     stale.hidden = false;
   });
   document.addEventListener("change", (event) => {
