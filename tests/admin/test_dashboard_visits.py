@@ -52,6 +52,7 @@ def changes(session_id: str) -> list[tuple[str, dict[str, str]]]:
         ("/admin/ui/sessions/end", {"id": session_id}),
         ("/admin/ui/users/end", {"user": "ana"}),
         ("/admin/ui/owed/retry", {}),
+        ("/admin/ui/dead-letters/retry", {}),
         ("/admin/ui/dead-letters/x/retry", {}),
         ("/admin/ui/dead-letters/x/drop", {}),
         ("/admin/ui/holds/lift", {"scope": "all"}),

@@ -75,7 +75,9 @@ def list_dead_letters(
     names = here.run(naming.names(here.core))
     letters = here.run(dead_letters.listed(here.core, MOST + 1))
     said = None
-    if retried >= 0:
+    if retried > 1:
+        said = f"{count(retried, 'resource')} owed again: the workers try at once."
+    elif retried >= 0:
         said = "Owed again: a worker tries at once." if retried else "It was no dead letter any more."
     elif dropped >= 0:
         said = "Forgotten; its bytes stay where they are." if dropped else "It was no dead letter any more."
@@ -87,6 +89,34 @@ def list_dead_letters(
         most=MOST,
         said=said,
     )
+
+
+@router.get(f"{UI}/dead-letters/retry")
+def confirm_retry_all(request: Request, here: Here, visit: Visitor) -> Response:
+    """Asks whether the cause is gone: else all of them fail as often again."""
+    refuse_readers(visit)
+    letters = here.run(dead_letters.listed(here.core))
+    if not letters:
+        raise NotFoundError("There is no dead letter any more.")
+    return page(
+        request,
+        "confirm.html",
+        question=f"Retry {count(len(letters), 'dead letter')}?",
+        items=[],
+        consequence="They are owed again, due now, their tries counted anew. Mend the cause first, or they come back.",
+        label="Retry all",
+        fields=[],
+        action=f"{UI}/dead-letters/retry",
+        back=f"{UI}/dead-letters",
+    )
+
+
+@router.post(f"{UI}/dead-letters/retry")
+def retry_all(request: Request, here: Here, visit: Actor) -> Response:
+    """Each owed again, due now, its tries counted anew."""
+    letters = here.run(dead_letters.listed(here.core))
+    done = sum(here.run(dead_letters.retry(letter)) for letter in letters)
+    return back_to(request, here, f"{UI}/dead-letters", retried=done)
 
 
 @router.post(f"{UI}/dead-letters/{{resource_id}}/retry")
