@@ -16,6 +16,7 @@ from sessionsweep.model.holds import ALL, Hold
 from sessionsweep.model.ids import new_session_id
 from sessionsweep.operator import search
 from sessionsweep.store import operations as op
+from sessionsweep_workers.devstack.server import EmbeddedServer
 
 CALLER = {
     "session_id", "user_id", "ip_address", "created_at", "last_activity", "duration_seconds", "idle_seconds",
@@ -386,6 +387,17 @@ def test_a_store_that_is_away_is_a_503_without_its_address(
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]
     assert "127.0.0.1" not in answer.text
+
+
+def test_an_order_that_a_full_broker_does_not_take_says_so(
+    own_server: Callable[..., EmbeddedServer], make_admin: Callable[..., Admin]
+) -> None:
+    server = own_server()
+    admin = make_admin(url=server.url, sweeper="workers")
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("maxmemory", 1)
+    told = admin.post("/sweeps/idle", status=503)["detail"]
+    assert told.startswith("The broker's memory is full (maxmemory), so it takes no message.")
 
 
 def test_it_describes_itself(admin: Admin) -> None:

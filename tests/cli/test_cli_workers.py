@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from command_line import Deployment, orphan
 
 from sessionsweep.store import operations as op
+from sessionsweep_workers.devstack.server import EmbeddedServer
 from support.processes import LocalProcess, local_processes
 
 WORKERS = {"SESSIONSWEEP_SWEEPER": "workers"}
@@ -75,6 +77,22 @@ def test_a_broker_that_is_away_is_a_message(cli: Deployment) -> None:
     assert "broker" in done.err
     assert "pass-word" not in done.err
     assert "Traceback" not in done.err
+
+
+def test_a_broker_that_is_full_is_not_said_to_be_away(
+    make_cli: Callable[..., Deployment], own_server: Callable[..., EmbeddedServer]
+) -> None:
+    server = own_server()
+    cli = make_cli(server.url)
+    with redis.Redis.from_url(server.url) as client:
+        session, path = cli.with_file()
+        cli.due(session)
+        client.config_set("maxmemory", 1)
+        told = " ".join(cli("sweep", "idle", status=1, **WORKERS).err.split())
+        assert "The broker's memory is full (maxmemory), so it takes no message." in told
+        assert "is it running" not in told
+        cli("sweep", "idle", "--here", **WORKERS)
+        assert not path.exists(), "what the message advises helps"
 
 
 def test_without_celery_it_runs_here(cli: Deployment) -> None:

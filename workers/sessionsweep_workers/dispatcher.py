@@ -37,7 +37,7 @@ class Dispatcher:
 
         Raises:
             ConfigurationError: there is no such task. TypeError: it takes no such argument.
-            BrokerUnavailableError: the broker doesn't take the message.
+            BrokerUnavailableError: the broker doesn't take the message. BrokerFullError: for want of memory.
         """
         if task not in names.TASKS:
             raise ConfigurationError(f"{task!r} is not a task of ours; one of {', '.join(names.TASKS)}")
@@ -48,6 +48,8 @@ class Dispatcher:
                 kwargs=arguments, queue=queue or names.QUEUE, task_id=request_id, retry=False
             )
         except OperationalError as error:
+            if "maxmemory" in str(error):  # a Redis or Valkey that is full
+                raise BrokerFullError from error
             raise BrokerUnavailableError(f"the broker doesn't take the message ({error}); is it running?") from error
         return request_id
 
@@ -109,3 +111,13 @@ class Dispatcher:
 
 class BrokerUnavailableError(SessionSweepError):
     """Celery's broker can't be reached; nothing was sent. Workers go on by themselves."""
+
+
+class BrokerFullError(BrokerUnavailableError):
+    """It runs, and has no memory for a message."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The broker's memory is full (maxmemory), so it takes no message. Workers sweep and delete by themselves; "
+            "to end sessions at once: sessionsweep sweep idle --here. Give it more memory."
+        )

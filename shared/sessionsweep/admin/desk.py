@@ -68,6 +68,10 @@ class Desk(Deployment):
         except UnavailableError:
             raise
         except SessionSweepError as error:
+            from sessionsweep_workers.dispatcher import BrokerFullError
+
+            if isinstance(error, BrokerFullError):
+                raise UnavailableError(str(error)) from error
             log.warning("%s", error)  # names the broker's host
             raise UnavailableError("The broker doesn't take the message; is it running?") from error
 
