@@ -6,10 +6,11 @@ jumping clock all look like "nobody owns this"; each is told apart here and stop
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -113,22 +114,34 @@ class Trust:
         """Writes the store's time as a high-water mark to the store and to each volume that is trusted. Answers which
         volumes can't be written: their ids and the errors' names.
 
-        The marks are compared before they are raised, so a node that raises them has seen no roll-back.
+        All volumes' marks are compared before the one that they share in the store is raised: one that was not marked
+        for long can't tell a roll-back, and would hide it from the others. Nor is it raised in another run of the
+        server than the one in which it was compared.
         """
-        failed = {}
+        failed: dict[str, str] = {}
+        permits: list[Permit] = []
         for volume in self._core.mounts.here():
-            try:
-                self.permit(volume)
+            with self._noted(volume, failed):
+                permits.append(self.permit(volume))
+        for permit in permits:
+            with self._noted(permit.volume, failed):
                 facts = self._store.execute(op.Facts())
-                self._store.execute(op.SetMeta({"high_water": str(facts.now)}, raise_only=True))
-                volume.set_high_water(facts.now)
-            except HeldError:
-                continue
-            except (OSError, VolumeUntrustedError) as error:
-                log.warning("no time mark on volume %s: %s", volume.name, error)
-                if isinstance(error, OSError):
-                    failed[volume.id] = errno.errorcode.get(error.errno or 0, "EIO")
+                if facts.run_id == permit.run_id:
+                    self._store.execute(op.SetMeta({"high_water": str(facts.now)}, raise_only=True))
+                    permit.volume.set_high_water(facts.now)
         return failed
+
+    @contextlib.contextmanager
+    def _noted(self, volume: Volume, failed: dict[str, str]) -> Iterator[None]:
+        """One volume that is held or can't be written keeps no other from its mark."""
+        try:
+            yield
+        except HeldError:
+            return
+        except (OSError, VolumeUntrustedError) as error:
+            log.warning("no time mark on volume %s: %s", volume.name, error)
+            if isinstance(error, OSError):
+                failed[volume.id] = errno.errorcode.get(error.errno or 0, "EIO")
 
     def watch_server(self) -> op.ServerFacts:
         """Notes a restarted server or a jumping clock: idle ends and orphan destruction stop for HOLD."""
