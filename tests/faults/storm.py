@@ -241,7 +241,8 @@ class Storm:
         self.vandal.undo()
         # what failed or is owed by a server whose clock was wrong waits for its next try: so does the tests' time
         patient = self.vandal.deeds or self.disks is not None or self._furthest
-        self.world.settle(advance=30 if patient else 0, retry=True)
+        # less at once than a first sighting of an orphan lasts
+        self.world.settle(advance=1 if patient else 0, retry=True)
 
     def close(self) -> None:
         """After a failure too."""
