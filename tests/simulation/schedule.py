@@ -251,14 +251,25 @@ class Schedule:
         self._note("failover")
         self._stores += 1
         deployments.restore(self.memory, state, random_text(40))
-        mark = int(self.memory._state.meta.get("high_water", "0"))
-        marks = [Volume.open(disk.path, disk.name).high_water() or 0 for disk in self.disks.all.values()]
-        marking = any(actor.name.startswith("upkeep") for actor in self.actors)
-        seen = min(marks) - mark > ROLLED_BACK and not marking
-        # a volume that was not marked for as long can't tell, and hides it from the others, as does whoever marks the
-        # time just now: README, "Found"
-        self.destruction.rolled_back_on = {disk.volume_id for disk in self.disks.all.values() if seen}
+        self.destruction.rolled_back_on = self._rolled_back()
         self.witness.restored(self.clock.now)
+
+    def _rolled_back(self) -> set[str]:
+        """The volumes on which nothing may go before an operator's word; empty where nobody can tell.
+
+        A node can if one of its volumes was marked later than the store; another node hides it by marking first, and so
+        does who is about to raise the mark, having compared it: README, "Found".
+        """
+        mark = int(self.memory._state.meta.get("high_water", "0"))
+        disks = self.disks.all
+        marks = {name: Volume.open(disk.path, name).high_water() or 0 for name, disk in disks.items()}
+        ahead = {name for name, seen in marks.items() if seen - mark > ROLLED_BACK}
+        raising = any(
+            isinstance(actor.operation, op.SetMeta) and "high_water" in actor.operation.fields for actor in self.actors
+        )
+        if raising or self.disks.faulty or not ({"a", "b"} <= ahead or "shared" in ahead):
+            return set()
+        return {disks[name].volume_id for name in ahead}
 
     def _emptied(self) -> None:
         """The store is empty, or another one."""
@@ -286,8 +297,10 @@ class Schedule:
         elif self.destruction.emptied:
             return  # a store that knows no volumes makes new ones of empty folders: docs/operations.md
         elif what == "unmount":
+            self.destruction.rolled_back_on = set()  # who can't see the volume that knows can't tell
             disks.unmount(rng.choice([*disks.all]))
         else:
+            self.destruction.rolled_back_on = set()
             disks.swap(*rng.sample([*disks.all], 2))
         self._note(what)
 
