@@ -37,6 +37,8 @@ from .supervisor import Supervisor
 SHARED = "shared"
 LISTENERS = ("web-a", "web-b", "flower", "redis", "admin")  # what gets port_base, port_base + 1, …
 FLOWER_USER = "admin"
+#: Tasks that Flower remembers, 7 kB each. Its own default, 100,000, is reached in a day, and saved every ten seconds.
+FLOWER_TASKS = "1000"
 _NEEDED = ("celery", "fastapi", "flask", "flower", "jinja2", "limits", "prometheus_client", "uvicorn", "waitress")
 _PYTHON = (sys.executable, "-P")  # -P: a folder named `redis` where `up` is run must not hide the package
 _CELERY = (*_PYTHON, "-m", "celery", "-A", "sessionsweep_workers")
@@ -275,6 +277,7 @@ class Stack:
             "FLOWER_PERSISTENT": "true",
             "FLOWER_DB": str(self._folder.folder("flower") / "flower"),
             "FLOWER_STATE_SAVE_INTERVAL": "10000",  # ms; what a kill may cost it
+            "FLOWER_MAX_TASKS": FLOWER_TASKS,
         }
 
     def _admin_env(self) -> dict[str, str]:
