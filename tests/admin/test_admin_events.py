@@ -9,9 +9,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,16 +21,19 @@ import pytest
 from admin_client import READ, WRITE, Admin
 
 from sessionsweep.admin import create_admin, feed
+from sessionsweep.admin import desk as desks
 from sessionsweep.admin.desk import Desk
 from sessionsweep.admin.pages.events import SHOWN
 from sessionsweep.model.events import Event, EventName
 from sessionsweep.operator import timeline
 from sessionsweep.operator.timeline import Cursors, Page, Wanted
 from sessionsweep.store import operations as op
+from sessionsweep_workers.devstack.server import EmbeddedServer
 from support.nodes import Node
 from support.processes import wait_until
 from support.serving import serving
 
+OURS = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
 STREAM = {"X-Admin-Token": READ, "Accept": "text/event-stream"}
 
 
@@ -478,6 +483,63 @@ def test_the_number_of_followers_is_bounded(admin: Admin, monkeypatch: pytest.Mo
     wait_until(lambda: _feed(admin).count == 0, what="it left")
     with following(admin) as reader:
         reader.until_id()
+
+
+def test_one_token_does_not_take_all_places(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "OF_ONE_TOKEN", 1)
+    with following(admin) as reader:
+        reader.until_id()
+        assert admin.http.get("/admin/events", headers=STREAM).status_code == 503
+        with following(admin, {"X-Admin-Token": WRITE}) as other:
+            other.until_id()
+
+
+def test_many_long_pages_at_once_wait_for_one_another_or_come_again(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desks, "PATIENCE", 0.01)
+    with ExitStack() as others:
+        for _ in range(desks.READERS):
+            others.enter_context(_feed(admin)._here.one_of_few())  # type: ignore[attr-defined]
+        refused = admin.http.get("/admin/events", headers={"X-Admin-Token": READ})
+        assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
+        assert refused.headers["retry-after"]
+        assert admin.get("/sessions")["sessions"] == []
+    assert admin.get("/events")["events"] == []
+
+
+def test_below_wsgi_nobody_follows_for_a_stream_would_hold_a_thread(admin: Admin) -> None:
+    from a2wsgi import ASGIMiddleware
+    from werkzeug.test import Client
+
+    web = Client(ASGIMiddleware(create_admin(sessions=admin.node.sessions)))
+    refused = web.get("/admin/events", headers=STREAM)
+    assert (refused.status_code, refused.content_type) == (503, "application/problem+json")
+    assert "poll the JSON pages" in refused.text
+    assert web.get("/admin/events", headers={"X-Admin-Token": READ}).json == {
+        "events": [], "next_cursor": None, "cursor": ANY
+    }  # fmt: skip
+    assert web.post("/admin/ui/login", data={"token": READ, "next": ""}, headers=OURS).status_code == 303
+    page = web.get("/admin/ui/events")
+    assert page.status_code == 200
+    assert "/events/stream" not in page.text
+    assert "Not live" in page.text
+
+
+def test_a_follower_hears_that_the_store_is_away_and_back(
+    own_server: Callable[..., EmbeddedServer], make_admin: Callable[..., Admin], tmp_path: Path
+) -> None:
+    server = own_server(data_dir=tmp_path / "server")
+    admin = make_admin(url=server.url)
+    with admin.http.stream("GET", "/admin/events", headers=STREAM) as answer:
+        lines = answer.iter_lines()
+        next(line for line in lines if line.startswith("id: "))
+        server.kill()
+        assert next(line for line in lines if line.startswith("event: ")) == "event: away"
+        server.restart()
+        assert next(line for line in lines if line.startswith("event: ")) == "event: back"
+        session, _ = admin.node.sessions.create()
+        assert session.id in next(line for line in lines if "session_created" in line)
 
 
 def test_a_stalled_client_holds_nobody_up_and_is_let_go(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:

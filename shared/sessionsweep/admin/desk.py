@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from fastapi import Depends, Request
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from sessionsweep_workers.dispatcher import Dispatcher
 
 log = logging.getLogger(__name__)
+
+READERS = 3  # of long listings at once in this process
+PATIENCE = 1.0  # seconds that another waits for its turn: it holds a thread meanwhile
 _header = APIKeyHeader(name="X-Admin-Token", auto_error=False, description="A token of SESSIONSWEEP_ADMIN_TOKEN.")
 _bearer = HTTPBearer(auto_error=False, description="The same token, as a Bearer.")
 
@@ -36,6 +41,7 @@ class Desk(Deployment):
         super().__init__(sessions)
         self.prefix = prefix
         self._dispatcher: Dispatcher | None = None
+        self._readers = threading.BoundedSemaphore(READERS)
         self._connecting = threading.Lock()
 
     def dispatcher(self) -> Dispatcher:
@@ -56,6 +62,20 @@ class Desk(Deployment):
                     ) from error
                 self._dispatcher = Dispatcher(self.settings)
             return self._dispatcher
+
+    @contextmanager
+    def one_of_few(self) -> Iterator[None]:
+        """Around what reads thousands of rows: whoever asks for many such pages at once doesn't keep others waiting.
+
+        Raises:
+            UnavailableError: others read now.
+        """
+        if not self._readers.acquire(timeout=PATIENCE):
+            raise UnavailableError("Others read much here just now; try again in a moment.")
+        try:
+            yield
+        finally:
+            self._readers.release()
 
     def dispatch(self, task: str, **kwargs: Any) -> str:
         """Sends a task to the workers: the id of its record.

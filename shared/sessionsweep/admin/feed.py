@@ -29,19 +29,19 @@ log = logging.getLogger(__name__)
 
 POLL = 1.0  # seconds between two looks at streams that hold no more, however many follow
 FOLLOWERS = 32  # at once in this process
+OF_ONE_TOKEN = 24  # of these; whoever has another token finds a place, whatever is done with one that leaked
 BATCH = 500  # events of one look
 WAITING = 4 * BATCH  # events that wait for a follower; beyond these it reads for itself, as fast as its client takes it
 STALLED = 20.0  # seconds that a client may take none of what is sent to it
+AWAY, BACK = "away", "back"  # how clients are told that the store doesn't answer, and does again
 RETRY = 3000  # ms after which a client that lost its connection comes back
 
 
 class TooManyFollowersError(UnavailableError):
-    """This process has as many followers as it takes."""
+    """This process has as many followers as it takes, in all or of one token."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            f"{FOLLOWERS} clients follow the events here already; poll the JSON pages, or try again later."
-        )
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} clients follow the events here already; poll the JSON pages, or try again later.")
 
 
 class Feed:
@@ -65,10 +65,12 @@ class Feed:
         cursors: Cursors | None = None,
         until: datetime | None = None,
         is_over: Callable[[], bool] | None = None,
+        by: bytes = b"",
     ) -> Follower:
         """A new follower: of what comes from now on, or behind the cursors. It must `leave`.
 
         Args:
+            by: the token's digest.
             until: when whoever follows may read no more.
             is_over: whether it may read no more already, as after a log-out; asked before all that is told, and with
                 each look at the streams. It must take no time.
@@ -79,12 +81,14 @@ class Feed:
         names = self._here.run(naming.names(self._here.core))  # looks at disks: no other follower waits for them
         with self._lock:
             if len(self._followers) >= FOLLOWERS or self._over.is_set():
-                raise TooManyFollowersError
+                raise TooManyFollowersError(FOLLOWERS)
+            if sum(one.by == by for one in self._followers) >= OF_ONE_TOKEN:
+                raise TooManyFollowersError(OF_ONE_TOKEN)
             if self._at is None:
                 now = Cursors.of(self._here.run(timeline.streams(self._here.core)), now=True)
                 self._at = timeline.page(self._here.store, now, 1).cursors
                 threading.Thread(target=self._poll, name="sessionsweep-feed", daemon=True).start()
-            follower = Follower(self, wanted, names, cursors, self._at, until, is_over)
+            follower = Follower(self, wanted, names, cursors, self._at, until, is_over, by)
             self._followers.add(follower)
             return follower
 
@@ -115,6 +119,13 @@ class Feed:
             assert self._at is not None, "the poller goes on while anybody follows"
             follower.join(self._at)
 
+    def _stand(self, away: bool) -> bool:
+        """Tells all followers whether the store answers; what it is."""
+        with self._lock:
+            for follower in self._followers:
+                follower.stand(away)
+        return away
+
     def _poll(self) -> None:
         away = more = False
         while not self._over.wait(0 if more else POLL):
@@ -130,11 +141,12 @@ class Feed:
             assert at is not None
             try:
                 page = self.read(at)
-                away = False
+                away = away and self._stand(False)
             except StoreError as error:
                 if not away:
                     log.warning("the store doesn't answer, the feed of events waits: %s", error)
                 away = True
+                self._stand(away)
                 continue
             except Exception:
                 log.exception("the feed of events goes on")
@@ -158,7 +170,9 @@ class Follower:
         joined: Cursors,
         until: datetime | None,
         is_over: Callable[[], bool] | None,
+        by: bytes,
     ) -> None:
+        self.by = by
         self._feed = feed
         self._wanted = wanted
         self._names = names
@@ -168,6 +182,7 @@ class Follower:
         self._ended = is_over
         self._pages: deque[Page] = deque()
         self._overrun = False  # it fell behind: the poller brings it nothing until it joins again
+        self._away = False  # the store doesn't answer
         self._cut_off = False  # it comes back and goes on where it was
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
@@ -179,6 +194,11 @@ class Follower:
         self._overrun = self._overrun or waiting + len(page.events) > WAITING
         if not self._overrun:
             self._pages.append(page)
+        self.wake()
+
+    def stand(self, away: bool) -> None:
+        """The store doesn't answer, or does again: silence doesn't mean that nothing happens. Called by the poller."""
+        self._away = away
         self.wake()
 
     def join(self, here: Cursors) -> None:
@@ -215,9 +235,13 @@ class Follower:
         else:
             async for sent in self._caught_up():
                 yield sent
+        said_away = False
         while not (self.is_over or self._cut_off):
             self._news.clear()
-            if self._pages:
+            if self._away is not said_away:
+                said_away = self._away
+                yield frame({"event": AWAY if said_away else BACK, "data": {}})
+            elif self._pages:
                 page = self._pages.popleft()
                 for sent in self._framed(page):
                     yield sent

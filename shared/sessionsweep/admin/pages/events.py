@@ -11,12 +11,12 @@ from fastapi.routing import APIRoute
 
 from sessionsweep.admin.access import AccessError
 from sessionsweep.admin.desk import Here
-from sessionsweep.admin.feed import Following
 from sessionsweep.admin.pages.entry import NoVisitError, PageRoute, Visitor
 from sessionsweep.admin.pages.rendering import UI, page
 from sessionsweep.admin.pages.visits import IDLE, LONGEST, Visit, Visits
 from sessionsweep.admin.problems import NotFoundError, of_error
-from sessionsweep.admin.routes.events import feed_of, place
+from sessionsweep.admin.routes.events import follow as following
+from sessionsweep.admin.routes.events import may_not_stream, place
 from sessionsweep.model.events import Event, EventName
 from sessionsweep.model.ids import is_session_id
 from sessionsweep.operator import naming, timeline
@@ -49,7 +49,8 @@ def show(request: Request, here: Here, visit: Visitor, name: Text = "", session:
     except ValueError as error:
         wrong = str(error)
     since = max(0, here.store.execute(op.Facts()).now - RECENT)
-    latest = timeline.latest(here.core, here.store, SHOWN, wanted, since)
+    with here.one_of_few():
+        latest = timeline.latest(here.core, here.store, SHOWN, wanted, since)
     names = here.run(naming.names(here.core))
     return page(
         request,
@@ -64,6 +65,7 @@ def show(request: Request, here: Here, visit: Visitor, name: Text = "", session:
         names=list(EventName),
         grave=GRAVE,
         shown=SHOWN,
+        is_live=not may_not_stream(request),
     )
 
 
@@ -72,7 +74,8 @@ def replay(request: Request, here: Here, visit: Visitor, session_id: str) -> Res
     """What is kept of one session's life. Reading renews nothing."""
     if not is_session_id(session_id):
         raise NotFoundError("There is no such session.")
-    line = timeline.replay(here.core, here.store, session_id)
+    with here.one_of_few():
+        line = timeline.replay(here.core, here.store, session_id)
     if not line.events and line.case is None:
         raise NotFoundError("Nothing is known of that session: it never was, or all of it is over.")
     names = here.run(naming.names(here.core))
@@ -144,7 +147,7 @@ def follow(
         raise NotFoundError(str(error)) from None
     begun = place(here, last_event_id or cursor or None, None)
     visits: Visits = request.app.state.visits
-    return Following(feed_of(request).follow(wanted, begun, _end_of(visit), lambda: visits.is_ended(visit)))
+    return following(request, wanted, begun, visit.grant, _end_of(visit), lambda: visits.is_ended(visit))
 
 
 def _end_of(visit: Visit) -> datetime:

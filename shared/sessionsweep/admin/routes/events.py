@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from sessionsweep.admin.access import Grant
 from sessionsweep.admin.desk import Desk, Here, Reader
 from sessionsweep.admin.feed import Feed, Following
-from sessionsweep.admin.problems import BadRequestError
+from sessionsweep.admin.problems import BadRequestError, UnavailableError
 from sessionsweep.integrations.events import MIMETYPE
 from sessionsweep.model.events import EventName
 from sessionsweep.model.ids import is_session_id
@@ -73,12 +75,14 @@ def list_events(
     now on, or from `cursor` or `since` on."""
     wanted = Wanted(frozenset(name or ()), _known(session))
     streamed = wants_stream(request)
-    begun = place(here, last_event_id if streamed and last_event_id else cursor, since)
     if streamed:
-        return Following(feed_of(request).follow(wanted, begun, reader.until))
+        begun = place(here, last_event_id or cursor, since)
+        return follow(request, wanted, begun, reader)
+    begun = place(here, cursor, since)
     names = here.run(naming.names(here.core))
     known = here.run(timeline.streams(here.core, wanted.session_id))
-    read = timeline.page(here.store, (begun or Cursors({})).over(known), limit, wanted)
+    with here.one_of_few():
+        read = timeline.page(here.store, (begun or Cursors({})).over(known), limit, wanted)
     behind = str(read.cursors)
     return EventsOut(
         events=[EventOut(**of_event(event, names)) for event in read.events],
@@ -96,10 +100,28 @@ def wants_stream(request: Request) -> bool:
     )
 
 
-def feed_of(request: Request) -> Feed:
-    """The app's feed."""
-    found: Feed = request.app.state.feed
-    return found
+def follow(
+    request: Request,
+    wanted: Wanted,
+    begun: Cursors | None,
+    grant: Grant,
+    until: datetime | None = None,
+    is_over: Callable[[], bool] | None = None,
+) -> Response:
+    """The answer to whoever follows by this token, at most `until`.
+
+    Raises:
+        UnavailableError: there are too many, or this is a WSGI server, where each would hold a thread of the app's.
+    """
+    if may_not_stream(request):
+        raise UnavailableError("This app is served by WSGI, where an open stream holds a thread: poll the JSON pages.")
+    feed: Feed = request.app.state.feed
+    return Following(feed.follow(wanted, begun, until or grant.until, is_over, grant.digest))
+
+
+def may_not_stream(request: Request) -> bool:
+    """Whether a request came through a WSGI server (as a2wsgi says in its scope)."""
+    return "wsgi_environ" in request.scope
 
 
 def place(here: Desk, cursor: str | None, since: str | None) -> Cursors | None:

@@ -3,7 +3,7 @@
 (() => {
   const holder = document.getElementById("events");
   const feed = document.getElementById("feed");
-  if (!holder || !window.EventSource) return;
+  if (!holder?.dataset.source || !window.EventSource) return; // below a WSGI server there is none to follow
   const table = holder.querySelector("table");
   const body = table.tBodies[0];
   const blank = document.getElementById("row").content.querySelector("tr");
@@ -70,6 +70,8 @@
     source = new EventSource(`${holder.dataset.source}?${query}`);
     source.addEventListener("open", () => say("Live", "good"));
     source.addEventListener("message", take);
+    source.addEventListener("away", () => say("The store doesn't answer", "bad"));
+    source.addEventListener("back", () => say("Live", "good"));
     source.addEventListener("error", () => {
       if (source?.readyState === EventSource.CLOSED) say("Ended: load the page again", "bad");
       else say("Connecting…", "");
