@@ -4,61 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
+from collections.abc import Callable
 
 import pytest
 from admin_client import READ, WRITE, Admin
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from dashboard_visitor import log_in
+from playwright.sync_api import Browser, Page, expect
 
 from sessionsweep import Client
 from sessionsweep.admin.pages import sessions as pages_of_sessions
 from sessionsweep.model.holds import ALL, Hold
 from sessionsweep.store import operations as op
-from support.browser import chromium, needs_chromium
+from support.browser import needs_chromium
 from support.looks import CONTRAST, FOCUS, NAMELESS
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture
 def admin(make_admin: Callable[..., Admin]) -> Admin:
     """Sessions that nothing ends while a slow browser looks at them."""
     return make_admin(idle_timeout=600, max_duration=6000)
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A visitor's page. What it complains of on its console, and what it asks of other hosts, fails the test."""
-    context = browser.new_context()
-    page = context.new_page()
-    complaints: list[str] = []
-    asked: set[str] = set()
-
-    def hear(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            complaints.append(message.text)
-
-    page.on("console", hear)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
-    yield page
-    context.close()
-    assert complaints == []
-    assert len(asked) <= 1, "a page asks another host"
-
-
-def log_in(page: Page, admin: Admin, token: str = WRITE, path: str = "/") -> None:
-    page.goto(f"{admin.http.base_url}/admin{path}")
-    page.get_by_label("Admin token").fill(token)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("button", name="Log out")).to_be_visible()
 
 
 def renew(page: Page) -> None:

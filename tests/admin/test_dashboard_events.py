@@ -5,28 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from admin_client import READ, WRITE, Admin
+from dashboard_visitor import log_in
 from playwright.sync_api import Browser, Page, expect
 
 from sessionsweep.admin import feed
 from sessionsweep.model.events import EventName
 from sessionsweep.operator.reached import Deployment
 from sessionsweep.store import operations as op
-from support.browser import chromium, needs_chromium
+from support.browser import needs_chromium
 from support.looks import CONTRAST, NAMELESS
 
 pytestmark = needs_chromium
 HOSTILE = "<img src=x onerror=alert(1)>\u202e\x1b[31m"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=30_000)  # ms; a machine with much to do is no fault of the page's
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture
@@ -46,38 +39,13 @@ def admin(make_admin: Callable[..., Admin], monkeypatch: pytest.MonkeyPatch) -> 
         one.close()
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A visitor's page. What it complains of on its console, and what it asks of other hosts, fails the test."""
-    context = browser.new_context()
-    page = context.new_page()
-    complaints: list[str] = []
-    asked: set[str] = set()
-    page.on(
-        "console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None
-    )
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
-    yield page
-    context.close()
-    assert complaints == []
-    assert len(asked) <= 1, "a page asks another host"
-
-
-def log_in(page: Page, admin: Admin, path: str, token: str = READ) -> None:
-    page.goto(f"{admin.http.base_url}/admin{path}")
-    page.get_by_label("Admin token").fill(token)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("button", name="Log out")).to_be_visible()
-
-
 def tell(admin: Admin, text: str) -> None:
     admin.node.store.execute(op.Emit(EventName.HOLD_SET, fields={"scope": "all", "code": "a-test", "text": text}))
 
 
 def test_what_happens_comes_on_top_while_the_page_lies_open(page: Page, admin: Admin) -> None:
     before, _ = admin.node.sessions.create()
-    log_in(page, admin, "/")
+    log_in(page, admin, READ, "/")
     page.get_by_role("link", name="Events", exact=True).click()
     rows = page.locator("#events tbody tr")
     expect(rows).to_have_count(1)
@@ -96,7 +64,7 @@ def test_what_happens_comes_on_top_while_the_page_lies_open(page: Page, admin: A
 
 
 def test_a_pause_holds_the_page_still_and_misses_nothing(page: Page, admin: Admin) -> None:
-    log_in(page, admin, "/ui/events")
+    log_in(page, admin, READ, "/ui/events")
     rows = page.locator("#events tbody tr")
     expect(page.get_by_text("Nothing happened in the last 15 minutes.")).to_be_visible()
     expect(page.locator("#feed")).to_have_text("Live")
@@ -116,7 +84,7 @@ def test_a_pause_holds_the_page_still_and_misses_nothing(page: Page, admin: Admi
 def test_a_filter_by_name_and_by_session(page: Page, admin: Admin) -> None:
     one, _ = admin.node.sessions.create()
     other, _ = admin.node.sessions.create()
-    log_in(page, admin, "/ui/events")
+    log_in(page, admin, READ, "/ui/events")
     page.get_by_label("Name").select_option("session_ended")
     page.get_by_role("button", name="Show").click()
     expect(page.get_by_text("Nothing that fits happened in the last 15 minutes.")).to_be_visible()
@@ -137,7 +105,7 @@ def test_a_session_shows_its_timeline(page: Page, admin: Admin) -> None:
     session.log_in("ben")
     session.end()
     admin.node.reclaim.run_once()
-    log_in(page, admin, f"/ui/sessions/{session.id}")
+    log_in(page, admin, READ, f"/ui/sessions/{session.id}")
     timeline = page.locator("#timeline")
     expect(timeline.locator("tbody tr").first).to_contain_text("began")
     expect(timeline).to_contain_text("got a new token: ben logged in")
@@ -148,7 +116,7 @@ def test_a_session_shows_its_timeline(page: Page, admin: Admin) -> None:
 def test_a_feed_that_ended_is_said(browser: Browser, admin: Admin) -> None:
     context = browser.new_context()
     page = context.new_page()  # its console may complain: a 401 is logged there
-    log_in(page, admin, "/ui/events")
+    log_in(page, admin, READ, "/ui/events")
     expect(page.locator("#feed")).to_have_text("Live")
     page.get_by_role("button", name="Pause").click()
     context.clear_cookies()
@@ -161,7 +129,7 @@ def test_without_a_script_the_page_shows_what_happened(browser: Browser, admin: 
     session, _ = admin.node.sessions.create()
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    log_in(page, admin, "/ui/events")
+    log_in(page, admin, READ, "/ui/events")
     expect(page.locator("#events tbody tr")).to_have_count(1)
     expect(page.get_by_role("button", name="Pause")).not_to_be_visible()
     admin.node.sessions.create()
@@ -196,7 +164,7 @@ def test_the_pages_can_be_read_on_a_phone_and_a_desk(page: Page, admin: Admin) -
     tell(admin, "x" * 200)
     session.end()
     node.reclaim.run_once()
-    log_in(page, admin, "/")
+    log_in(page, admin, READ, "/")
     shots = os.environ.get("SCREENSHOTS")
     for one in ("/ui/events", f"/ui/sessions/{session.id}/timeline", f"/ui/sessions/{session.id}"):
         page.goto(f"{admin.http.base_url}/admin{one}")

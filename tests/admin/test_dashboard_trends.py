@@ -3,59 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from urllib.parse import urlsplit
+from collections.abc import Callable
 
 import pytest
 from admin_client import READ, Admin
+from dashboard_visitor import log_in
 from past_work import FOREVER, past
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from support.browser import chromium, needs_chromium
+from support.browser import needs_chromium
 from support.looks import FOCUS, check_looks, check_names
 
 pytestmark = needs_chromium
 CHARTS = 8
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=30_000)  # ms; a machine with much to do is no fault of the page's
-    with chromium() as started:
-        yield started
-
-
 @pytest.fixture
 def admin(make_admin: Callable[..., Admin]) -> Admin:
     return make_admin(**FOREVER)
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A visitor's page. What it complains of, what its CSP refuses, and what it asks of other hosts fail the test."""
-    context = browser.new_context()
-    page = context.new_page()
-    complaints: list[str] = []
-    asked: set[str] = set()
-
-    def hear(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            complaints.append(message.text)
-
-    page.on("console", hear)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
-    yield page
-    context.close()
-    assert complaints == []
-    assert len(asked) <= 1, "a page asks another host"
-
-
-def visit(page: Page, admin: Admin, path: str) -> None:
-    page.goto(f"{admin.http.base_url}/admin{path}")
-    page.get_by_label("Admin token").fill(READ)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("button", name="Log out")).to_be_visible()
 
 
 def renew(page: Page) -> None:
@@ -81,7 +46,7 @@ def rows(page: Page) -> list[list[str]]:
 
 def test_what_was_done_by_the_hour_day_and_minute(page: Page, admin: Admin) -> None:
     past(admin)
-    visit(page, admin, "/")
+    log_in(page, admin, READ, "/")
     page.get_by_role("link", name="Trends", exact=True).first.click()
     expect(page.get_by_role("link", name="14 days")).to_have_attribute("aria-current", "true")
     expect(page.locator("#charts canvas")).to_have_count(CHARTS)
@@ -103,7 +68,7 @@ def test_what_was_done_by_the_hour_day_and_minute(page: Page, admin: Admin) -> N
 
 
 def test_it_can_be_read_on_a_phone_and_a_desk(page: Page, admin: Admin) -> None:
-    visit(page, admin, "/ui/trends?by=minute")
+    log_in(page, admin, READ, "/ui/trends?by=minute")
     check_looks(page)
     past(admin, 3, 60)
     page.reload()
@@ -121,7 +86,7 @@ def test_it_can_be_read_on_a_phone_and_a_desk(page: Page, admin: Admin) -> None:
 
 
 def test_a_page_opened_too_early_fills_itself(page: Page, admin: Admin) -> None:
-    visit(page, admin, "/ui/trends?by=minute")
+    log_in(page, admin, READ, "/ui/trends?by=minute")
     expect(page.get_by_text("Nothing is known yet")).to_be_visible()
     past(admin, 2, 60)
     renew(page)
@@ -136,7 +101,7 @@ def test_a_page_opened_too_early_fills_itself(page: Page, admin: Admin) -> None:
 
 def test_the_overview_tells_what_ended_before_it_was_opened(page: Page, admin: Admin) -> None:
     past(admin, 3, 60)
-    visit(page, admin, "/")
+    log_in(page, admin, READ, "/")
     expect(page.locator("#charts canvas")).to_have_count(4)
     assert re.search(r"logout\D*2\b", legend(page, "ended"))
     session, _ = admin.node.sessions.create()
@@ -152,7 +117,7 @@ def test_without_a_script_the_figures_say_it_all(browser: Browser, admin: Admin)
     past(admin, 2)
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    visit(page, admin, "/ui/trends")
+    log_in(page, admin, READ, "/ui/trends")
     expect(page.get_by_role("row", name=re.compile("1 logout"))).to_be_visible()
     expect(page.locator("#charts")).to_be_hidden()
     answer = page.goto(f"{admin.http.base_url}/admin/ui/trends?by=%3Cscript%3E")
