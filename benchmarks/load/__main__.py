@@ -37,7 +37,7 @@ def _run(args: argparse.Namespace, folder: Path) -> int:
         step, turn = min(20.0, max(5.0, seconds / 12)), min(30.0, seconds / 6)
         outcome = load.load(load.Plan(args.seed, seconds, step, turn), folder)
     else:
-        long = soak.Plan(args.seed, seconds, args.rate, warm_up=min(300.0, seconds / 4))
+        long = soak.Plan(args.seed, seconds, args.rate, warm_up=min(soak.WARM_UP, seconds / 4))
         outcome = soak.soak(soak.short(args.seed) if args.short else long, folder)
     after = soak.machine()
     report = {**outcome.as_json(), "machine": {"python": platform.python_version(), "before": before, "after": after}}

@@ -43,7 +43,7 @@ class Faults(threading.Thread):
     """One fault after the other until closed, each when the last is recovered from and a pause is over.
 
     Args:
-        kinds: (kind, roles) to draw from; see `_do`.
+        kinds: (kind, roles), dealt like cards; see `_do`.
         pause: shortest and longest pause, seconds.
         spared: the letter of the node whose processes live on at a moment (seconds); its twin dies instead.
         give_up: seconds after which a recovery is no longer waited for.
@@ -63,6 +63,7 @@ class Faults(threading.Thread):
         self.error: BaseException | None = None
         self._up, self._dice, self._kinds, self._pause = up, random.Random(f"{seed} faults"), kinds, pause
         self._spared, self._give_up = spared, give_up
+        self._deck: list[tuple[str, Sequence[str]]] = []
         self._closed = threading.Event()
         self._begun = time.monotonic()
         self._client: redis.Redis = redis.Redis.from_url(up.server.url, socket_timeout=5)
@@ -77,7 +78,9 @@ class Faults(threading.Thread):
 
     def _one(self) -> None:
         at = time.monotonic() - self._begun
-        kind, roles = self._dice.choice(self._kinds)
+        if not self._deck:  # each kind comes before any comes again
+            self._deck = self._dice.sample(self._kinds, len(self._kinds))
+        kind, roles = self._deck.pop()
         role = self._dice.choice(roles)
         if kind in ("kill", "term") and (spared := self._spared(at)) and role.endswith(f"-{spared}"):
             role = role[: -len(spared)] + ("b" if spared == "a" else "a")

@@ -68,7 +68,8 @@ class Measured:
         return longest
 
     def add(self, other: Measured) -> None:
-        """Takes in another stretch's figures."""
+        """Takes in the figures of the stretch that followed."""
+        self.good.update({int(self.seconds) + second: count for second, count in other.good.items()})
         self.seconds += other.seconds
         self.answered.add(other.answered)
         self.late.add(other.late)

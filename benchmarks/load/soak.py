@@ -42,6 +42,7 @@ KINDS: Sequence[tuple[str, Sequence[str]]] = (
     ("flush scripts", ("redis",)),
     ("lose messages", ("redis",)),
 )
+WARM_UP = 600.0  # seconds of each process: caches fill (512 patterns in `re` alone), threads get their arenas
 LONG_ENOUGH = 600.0  # seconds of one life after its warm-up: less says nothing about growth
 RECOVERY = 60.0  # seconds
 
@@ -61,7 +62,7 @@ class Plan:
     rate: float = 30.0
     visitors: int = 60
     every: float = 5.0  # between looks
-    warm_up: float = 300.0  # of each process
+    warm_up: float = WARM_UP
     pause: tuple[float, float] = (4.0, 20.0)  # between a recovery and the next fault
     give_up: float = GIVE_UP  # after which a recovery is no longer waited for
     settings: tuple[tuple[str, object], ...] = ()
