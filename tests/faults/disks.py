@@ -77,9 +77,8 @@ class Disks:
         """Not one more byte."""
         ballast = self._platters[name] / "ballast"
         with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while file.write(b"\0" * 65536):
+            while file.write(b"\0" * 65536):  # until ENOSPC; what is deleted meanwhile makes room again
                 pass
-        assert os.statvfs(self._platters[name]).f_bavail == 0
         return ballast.unlink
 
     def unmounted(self, name: str) -> Undo:
