@@ -114,7 +114,8 @@ class Client:
         name = layout.kept_name(session.id, rid)
         self._known.maybe_promoted.add(name)
         session.promote(rid)
-        self._known.promoted[name] = self._known.contents.get(rid, b"")
+        if rid in self._known.contents:  # else whoever made it was killed before it could tell
+            self._known.promoted[name] = self._known.contents[rid]
 
     def rotate(self, session: Session) -> None:
         """A new token, perhaps for a user."""

@@ -116,7 +116,7 @@ class Destruction:
         elif record is not None and record.state in (ResourceState.INTENT, ResourceState.LIVE):
             due = max(death.due, state.partition(sid[:2]).graves[sid].due)  # the tombstone knows of jobs, too
             pinned = record.till if record.state is ResourceState.LIVE else 0
-            if now < max(due, pinned):
+            if now < max(due, pinned) and not self.clock_set:
                 accuse(f"reclaim deleted {name} {max(due, pinned) - now} ms too early ({death.reason})")
         actor = getcurrent()
         if isinstance(actor, Actor):
