@@ -215,16 +215,17 @@ class Orphans:
                 result.would_destroy += len(again)
                 self._tell(permit.volume, again, [])
                 continue
-            if self._trust.still(permit):
-                self._destroy(permit, partition, again, result)
+            self._destroy(permit, partition, again, result)
 
     def _destroy(self, permit: Permit, partition: str, files: Sequence[Sighting], result: OrphanResult) -> None:
         freed = 0
         candidates: list[Sighting] = []
         destroyed: list[Sighting] = []
         # asked again right before: what was restored or registered since is spared
-        questions = [op.Owned(f.session_id, (f.resource_id,)) for f in files]
-        for found, answer in zip(files, self._store.execute_many(questions), strict=True):
+        answers = self._store.execute_many([op.Owned(f.session_id, (f.resource_id,)) for f in files])
+        if not self._trust.still(permit):
+            return  # a server that was replaced or emptied in between knows no owners
+        for found, answer in zip(files, answers, strict=True):
             if isinstance(answer, StoreError) or answer.session == "live" or any(answer.present):
                 continue
             candidates.append(found)
