@@ -20,6 +20,12 @@ def test_facts_tell_the_server_s_run_and_time(store: Subject) -> None:
     assert store.do(op.Facts()).run_id == facts.run_id
 
 
+def test_facts_tell_whose_data_the_server_holds(store: Subject) -> None:
+    assert store.do(op.Facts()).deployment == ""
+    store.do(op.SetMeta({"deployment": "one"}))
+    assert store.do(op.Facts()).deployment == "one"
+
+
 def test_meta_is_set_set_once_or_raised(store: Subject) -> None:
     assert store.do(op.Meta()) == {}
     assert store.do(op.SetMeta({"id": "one", "mark": "5"})) is True

@@ -1,7 +1,7 @@
---[[ What the engine must know of the server. Writes nothing.
+--[[ What the engine must know of the server, and whose data it holds, in one look. Writes nothing.
 KEYS
-  1 meta  hash; names the slot
-RETURNS {run id, now, version, maxmemory policy, the key}
+  1 meta  hash
+RETURNS {run id, now, version, maxmemory policy, deployment id (empty: none)}
 ]]
 local meta = KEYS[1]
 --@include clock
@@ -11,4 +11,4 @@ local function said(text, field)
 end
 local version = said(server, 'valkey_version')
 if version == '' then version = said(server, 'redis_version') end
-return {said(server, 'run_id'), now, version, said(memory, 'maxmemory_policy'), meta}
+return {said(server, 'run_id'), now, version, said(memory, 'maxmemory_policy'), redis.call('HGET', meta, 'deployment') or ''}

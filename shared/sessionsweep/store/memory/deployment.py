@@ -26,7 +26,8 @@ from sessionsweep.store.operations import (
 @common_step
 def facts(state: State, operation: Facts, now: int) -> ServerFacts:
     """This store never drops anything by itself, hence the policy."""
-    return ServerFacts(state.run_id, now, version="memory", policy="noeviction")
+    deployment = state.meta.get("deployment", "")
+    return ServerFacts(state.run_id, now, version="memory", policy="noeviction", deployment=deployment)
 
 
 @common_step

@@ -123,17 +123,19 @@ class ReserveQuota(Operation[Share]):
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What the engine must know of the server. `policy`: its maxmemory-policy ("" if it won't say)."""
+    """What the engine must know of the server, read in one step. `policy`: its maxmemory-policy ("" if it won't say);
+    `deployment`: the id of the one whose data it holds ("" if of none: it is new, or was emptied)."""
 
     run_id: str
     now: int
     version: str = ""
     policy: str = ""
+    deployment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts(Operation[ServerFacts]):
-    """The server's run id, time and memory, from INFO and TIME."""
+    """The server's run id, time and memory, from INFO and TIME, and whose data it holds."""
 
     repeatable: ClassVar[bool] = True
 

@@ -181,8 +181,8 @@ def scanned(o: op.ScanSessions, reply: list[Any]) -> tuple[int, tuple[str, ...]]
 
 
 def facts(_: Any, reply: list[Any]) -> op.ServerFacts:
-    run_id, now, version, policy, _ = reply
-    return op.ServerFacts(text(run_id), now, text(version), text(policy))
+    run_id, now, version, policy, deployment = reply
+    return op.ServerFacts(text(run_id), now, text(version), text(policy), text(deployment))
 
 
 def meta(_: Any, flat: list[bytes] | Mapping[bytes, bytes]) -> dict[str, str]:
