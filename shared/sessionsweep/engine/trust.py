@@ -101,8 +101,8 @@ class Trust:
         return Permit(volume, facts.run_id)
 
     def still(self, permit: Permit) -> bool:
-        """Re-read before each destroy batch, as the last word with the store: the same server run, which was not emptied
-        meanwhile, and the same volume under the same path. What was asked since the permit was answered by that run."""
+        """Re-read before each destroy batch, as the last word with the store: the same server run, not emptied since,
+        and the same volume under the same path. What was asked since the permit was answered by that run."""
         facts = self._store.execute(op.Facts())
         if facts.run_id != permit.run_id or facts.deployment != permit.volume.deployment_id:
             return False
