@@ -307,7 +307,9 @@ class Schedule:
     def _clock(self) -> None:
         """The server's clock is set."""
         if self.rng.random() < 0.5:
-            self.clock.jump(self.rng.choice((-20_000, -3_000, 3_000, 8_000, 40_000)))
+            by = self.rng.choice((-20_000, -3_000, 3_000, 8_000, 40_000))
+            self.clock.jump(by)
+            self.witness.clock_set(by)
             self.destruction.clock_set = True
             self._note("clock set")
 

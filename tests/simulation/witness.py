@@ -52,6 +52,7 @@ class Seen:
     last: int
     idle: int
     max: int
+    heard: int  # when it was last heard of, by the clock as it stands: set back since, it is earlier than `last`
 
     def idle_end(self) -> int:
         """When it may be ended for being idle, by whatever was ever answered to anybody."""
@@ -60,6 +61,16 @@ class Seen:
     def absolute_end(self) -> int:
         """When it must end."""
         return self.created + self.max if self.max else 10**15
+
+    def touched(self, now: int) -> None:
+        """Somebody used it."""
+        self.last, self.heard = max(self.last, now), now
+
+    def set_back(self, milliseconds: int) -> None:
+        """The server's clock was. What the store forgot of its touches is as long ago as it was."""
+        self.heard -= milliseconds
+        if self.last > self.session.last:
+            self.last = max(self.session.last, self.heard)
 
 
 @dataclass
@@ -124,7 +135,7 @@ class Witness:
                 self.inexact = True
             if not isinstance(operation, op.CreateSession) or sid in self.deaths:
                 self.accuse(f"{sid} came to life by {type(operation).__name__}")
-            self.seen[sid] = Seen(session, session.seal[:16], now, now, session.idle, session.max)
+            self.seen[sid] = Seen(session, session.seal[:16], now, now, session.idle, session.max, now)
 
     def _ended(self, sid: str, seen: Seen, operation: op.Operation[Any], now: int) -> None:
         if not isinstance(operation, MAY_END):
@@ -160,7 +171,7 @@ class Witness:
         if now >= seen.idle_end() and self._partition(sid).held_until <= now:
             self.accuse(f"{sid} was opened {now - seen.idle_end()} ms after its idle end")
         if operation.touch:
-            seen.last = max(seen.last, now)
+            seen.touched(now)
 
     def _renewed(self, operation: op.Operation[Any], reply: op.Opened, now: int) -> None:
         """What else counts as activity, and what changes its terms."""
@@ -169,11 +180,12 @@ class Witness:
         seen = self.seen[record.session_id]
         if isinstance(operation, op.CreateSession):
             if record.session_id != operation.session_id:
-                seen.last = max(seen.last, now)  # the one that the key names
+                seen.touched(now)  # the one that the key names
         elif isinstance(operation, op.RotateSession):
-            seen.mac, seen.last = operation.new_mac, max(seen.last, now)
+            seen.mac = operation.new_mac
+            seen.touched(now)
         elif isinstance(operation, op.ExtendSession):
-            seen.last = max(seen.last, now)
+            seen.touched(now)
             seen.idle = seen.idle if operation.idle is None else operation.idle
             seen.max = seen.max if operation.max is None else operation.max
 
@@ -269,6 +281,11 @@ class Witness:
 
     # faults
 
+    def clock_set(self, by: int) -> None:
+        """The server's clock was, by so many ms."""
+        for seen in self.seen.values():
+            seen.set_back(max(0, -by))
+
     def restored(self, now: int, *, emptied: bool = False) -> None:
         """The store is another one: an older copy of itself, or empty. What it says from now on is measured by this."""
         state = self.store._state
@@ -276,8 +293,9 @@ class Witness:
         before, self.seen = self.seen, {}
         for sid, session in state.sessions.items():
             known = before.get(sid)
-            last = max(session.last, known.last if known else 0)
-            self.seen[sid] = Seen(session, session.seal[:16], session.created, last, session.idle, session.max)
+            heard = known.heard if known else session.last
+            last = max(session.last, heard)
+            self.seen[sid] = Seen(session, session.seal[:16], session.created, last, session.idle, session.max, heard)
             self.deaths.pop(sid, None)
         for sid in before:
             if sid not in state.sessions:
