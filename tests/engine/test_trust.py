@@ -14,7 +14,7 @@ import redis
 from sessionsweep import StoreUnavailableError, VolumeUntrustedError
 from sessionsweep.engine.trust import Trust
 from sessionsweep.model.holds import ALL, IDLE
-from sessionsweep.operator import holds
+from sessionsweep.operator import holds, volumes
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from sessionsweep_workers.devstack.server import EmbeddedServer
@@ -150,6 +150,23 @@ def test_a_restarted_server_ends_nobody_for_idleness(
     node.advance(11)
     assert node.sweep.run_once().idle == 1
     assert node.orphans.run_once().held == []
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_a_failover_before_the_first_pass_is_noticed(
+    own_server: Callable[..., EmbeddedServer], make_node: Callable[..., Node], tmp_path: Path, adopted: bool
+) -> None:
+    server = own_server(data_dir=tmp_path / "redis")
+    node = make_node(url=server.url)
+    node.mount()
+    if adopted:  # by an emptied store
+        with redis.Redis.from_url(server.url) as client:
+            client.flushall()
+        run(volumes.adopt(node.core, "a"), node.store)
+    server.kill()
+    server.restart()
+    node.sweep.run_once()
+    assert IDLE in node.holds(), "what it forgot may be anybody's"
 
 
 def test_too_many_orphans_stop_the_pass_until_an_operators_word(

@@ -299,9 +299,8 @@ class Witness:
             self.deaths.pop(sid, None)
         for sid in before:
             if sid not in state.sessions:
-                # an emptied store gives nobody back: what waits there is an operator's word; and a copy from before the
-                # first sweep has noted no run of the server that could be another one by now
-                self.lost[sid] = 0 if emptied or "run_id" not in state.meta else now
+                # an emptied store gives nobody back: what waits there is an operator's word
+                self.lost[sid] = 0 if emptied else now
         states: dict[Key, ResourceState] = {}
         for partition in state.partitions.values():
             for sid, holdings in partition.holdings.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 from sessionsweep.deployment import Core, partitions
 from sessionsweep.errors import ConfigurationError, VolumeError, VolumeUntrustedError
 from sessionsweep.model.holds import Hold, mount_scope, orphans_scope, volume_scope
-from sessionsweep.model.ids import VOLUME_ID, new_volume_id
+from sessionsweep.model.ids import VOLUME_ID
 from sessionsweep.model.resource import volume_location
 from sessionsweep.model.rows import json_object
 from sessionsweep.model.states import Outcome
@@ -20,8 +20,7 @@ from sessionsweep.operator.queries import backlog
 from sessionsweep.settings import VolumeSpec
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask, work
-from sessionsweep.store.keys import SCHEMA
-from sessionsweep.volumes.mounting import Mounts
+from sessionsweep.volumes.mounting import Mounts, deployment_id
 from sessionsweep.volumes.space import Space, space_at
 from sessionsweep.volumes.volume import Volume
 
@@ -155,8 +154,7 @@ def adopt(core: Core, name: str) -> Flow[Volume]:
             f"empty folder: sessionsweep volumes init {spec}",
         )
     volume: Volume = yield from work(partial(Volume.open, path, spec.name, ephemeral=spec.ephemeral))
-    yield from ask(op.SetMeta({"deployment": new_volume_id(), "schema": str(SCHEMA)}, only_new=True))
-    deployment = (yield from ask(op.Meta()))["deployment"]
+    deployment = yield from deployment_id()
     if volume.deployment_id != deployment:
         facts = yield from ask(op.Facts())
         # Another deployment's time mark says nothing about this store; ahead of ours it would look like a roll-back.

@@ -157,7 +157,7 @@ class Mounts:
                 )
                 yield from put_hold(mount_scope(self.node, spec.name), "marker-missing", text, self.node)
                 raise VolumeUntrustedError("marker-missing", text)
-            deployment = yield from self._deployment()
+            deployment = yield from deployment_id()
             make: Callable[[], Volume] = partial(
                 Volume.initialize, Path(spec.path), spec.name, deployment, ephemeral=spec.ephemeral
             )
@@ -203,10 +203,14 @@ class Mounts:
             return  # a damaged mark stops destruction, which says so
         yield from ask(op.SetMeta({"high_water": str(seen)}, raise_only=True))
 
-    def _deployment(self) -> Flow[str]:
-        fresh = {"deployment": new_volume_id(), "schema": str(SCHEMA)}
-        yield from ask(op.SetMeta(fresh, only_new=True))
-        return (yield from ask(op.Meta()))["deployment"]
+
+def deployment_id() -> Flow[str]:
+    """The deployment's id, made if the store knows none; and with it, on record which run of the server this is: a
+    failover to a copy from before the first pass would not be noticed else."""
+    facts = yield from ask(op.Facts())
+    fresh = {"deployment": new_volume_id(), "schema": str(SCHEMA), "run_id": facts.run_id, "run_since": str(facts.now)}
+    yield from ask(op.SetMeta(fresh, only_new=True))
+    return (yield from ask(op.Meta()))["deployment"]
 
 
 def put_hold(scope: str, reason: str, text: str, node: str = "") -> Flow[bool]:
