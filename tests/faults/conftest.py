@@ -12,7 +12,7 @@ import pytest
 from faults.disks import private_mounts
 from faults.world import Nurseries, Nursery
 
-SCHEDULES = int(os.environ.get("FAULT_SCHEDULES", "5"))
+SCHEDULES = int(os.environ.get("FAULT_SCHEDULES", "3"))
 SEED = os.environ.get("FAULT_SEED")
 RUN = os.environ.get("FAULT_RUN", "1")  # another word, other schedules
 

@@ -17,7 +17,7 @@ from simulation.schedule import PROFILES, run
 from simulation.simulate import folder
 from simulation.witness import CHANGES, WAYS
 
-SCHEDULES = int(os.environ.get("SIMULATED_SCHEDULES", "300"))
+SCHEDULES = int(os.environ.get("SIMULATED_SCHEDULES", "200"))
 RUN = os.environ.get("SIMULATED_RUN", "1")
 SEED = os.environ.get("SIMULATED_SEED")
 PART = 50  # schedules a test
