@@ -294,8 +294,8 @@ class World:
     def remembers_itself(self) -> bool:
         """Whether the store knows this deployment and a time mark of it: read past the product."""
         with redis.Redis.from_url(self.url) as client:
-            found: Any = client.hmget(f"{self.namespace}:{{g}}:meta", "deployment", "high_water")
-        return found[0] == self._deployment and found[1] is not None
+            found: Any = client.hget(f"{self.namespace}:{{g}}:meta", "deployment")
+            return found == self._deployment and bool(client.exists(f"{self.namespace}:{{g}}:marks"))
 
     def held_until_an_operator_speaks(self) -> None:
         """A store that doesn't: nothing goes, whatever passes run; then an operator says that it is the right one."""

@@ -255,21 +255,13 @@ class Schedule:
         self.witness.restored(self.clock.now)
 
     def _rolled_back(self) -> set[str]:
-        """The volumes on which nothing may go before an operator's word; empty where nobody can tell.
-
-        A node can if one of its volumes was marked later than the store; another node hides it by marking first, and so
-        does who is about to raise the mark, having compared it: README, "Found".
-        """
-        mark = int(self.memory._state.meta.get("high_water", "0"))
-        disks = self.disks.all
-        marks = {name: Volume.open(disk.path, name).high_water() or 0 for name, disk in disks.items()}
-        ahead = {name for name, seen in marks.items() if seen - mark > ROLLED_BACK}
-        raising = any(
-            isinstance(actor.operation, op.SetMeta) and "high_water" in actor.operation.fields for actor in self.actors
-        )
-        if raising or self.disks.faulty or not ({"a", "b"} <= ahead or "shared" in ahead):
+        """The volumes on which nothing may go before an operator's word; empty where nobody can tell."""
+        if self.disks.faulty:
             return set()
-        return {disks[name].volume_id for name in ahead}
+        marks = self.memory._state.tables.get("marks", {})
+        floor = int(self.memory._state.meta.get("high_water", "0"))
+        seen = {disk.volume_id: Volume.open(disk.path, name).high_water() or 0 for name, disk in self.disks.all.items()}
+        return {volume for volume, at in seen.items() if at - int(marks.get(volume, floor)) > ROLLED_BACK}
 
     def _emptied(self) -> None:
         """The store is empty, or another one."""

@@ -48,6 +48,27 @@ def test_a_mark_ahead_of_the_clock_goes_back_to_it(store: Subject) -> None:
         assert store.do(op.Meta())["last_sweep"] == str(T0 if back else T0 + ahead)
 
 
+def test_a_volumes_mark_is_raised_to_now_unless_the_volume_has_seen_much_more(store: Subject) -> None:
+    def rows() -> dict[str, str]:
+        return dict(store.do(op.Table("marks")))
+
+    assert store.do(op.RaiseMark("new", 0, 5000)) == T0, "a volume that was never marked"
+    assert store.do(op.RaiseMark("old", T0, 5000)) == 0, "a copy from before it was first marked"
+    store.do(op.SetMeta({"high_water": str(T0 - 10_000)}))
+    assert store.do(op.RaiseMark("old", T0 - 4999, 5000)) == 0
+    assert rows() == {"new": str(T0)}
+    assert store.do(op.RaiseMark("old", T0 - 5000, 5000)) == T0
+    store.do(op.TablePut("marks", "old", str(T0 - 20_000)))
+    assert store.do(op.RaiseMark("old", T0 - 14_999, 5000)) == 0, "its own counts"
+    store.do(op.TablePut("marks", "old", str(T0 + 20_000)))
+    assert store.do(op.RaiseMark("old", T0 + 20_000, 5000)) == T0
+    assert rows()["old"] == str(T0 + 20_000), "never goes back"
+    for damaged in ("", "x", "-1", "1" * 16):
+        store.do(op.TablePut("marks", "old", damaged))
+        assert store.do(op.RaiseMark("old", T0, 5000)) == 0
+        assert rows()["old"] == damaged
+
+
 def test_a_hold_on_idle_ends_that_lasts_longer_than_any_runs_out(store: Subject) -> None:
     sid = store.create()
     store.do(op.HoldIdle(P, 9 * 10**14))

@@ -97,7 +97,7 @@ ON_WHAT_IS_COMMON: list[op.Operation[Any]] = [
     op.Emit(EventName.ORPHAN_FOUND),
     op.Reserve("ana", SID, 1), op.Confirm("ana", SID), op.GiveBack("ana", SID),
     op.BookPage("ana"), op.ReserveQuota("ana", SID, RID, 1), op.Facts(), op.Meta(),
-    op.SetMeta({}), op.Table("n"), op.TablePut("n", "a", "b"), op.TableDrop("n", "a"),
+    op.SetMeta({}), op.RaiseMark("v", 0, 0), op.Table("n"), op.TablePut("n", "a", "b"), op.TableDrop("n", "a"),
     op.TakeLease("n", "a", 1), op.DropLease("n", "a"),
 ]  # fmt: skip
 

@@ -125,6 +125,7 @@ CASES: list[Case] = [
     (lambda s: op.SetMeta({"id": "two"}), None),
     (lambda s: op.SetMeta({"new": "two"}, only_new=True), false),
     (lambda s: op.SetMeta({"mark": "2"}, raise_only=True), false),
+    (lambda s: op.RaiseMark("v1", 0, 5), None),
     (lambda s: op.Table("vols"), None),
     (lambda s: op.TablePut("vols", "v2", "y"), false),
     (lambda s: op.TableDrop("vols", "v1"), false),

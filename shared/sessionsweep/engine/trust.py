@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from sessionsweep.deployment import Core, partitions
 from sessionsweep.errors import HeldError, VolumeUntrustedError
-from sessionsweep.model.holds import ALL, IDLE, Hold, mount_scope, volume_scope
+from sessionsweep.model.holds import ALL, IDLE, Hold, mark_of, mount_scope, volume_scope
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from sessionsweep.store.protocol import Store
@@ -80,7 +80,7 @@ class Trust:
                 + (f"is deployment {known}" if known else "knows no deployment: it was emptied, or is another one")
                 + f". If the store is the right one: sessionsweep volumes adopt {volume.name}",
             )
-        mark = int(meta.get("high_water", "0"))
+        mark = mark_of(self._store.execute(op.Table("marks")), meta, volume.id)
         if seen - mark > ROLLED_BACK:
             now = self._store.execute(op.Facts()).now
             if seen - now > AHEAD:
@@ -116,21 +116,17 @@ class Trust:
         """Writes the store's time as a high-water mark to the store and to each volume that is trusted. Answers which
         volumes can't be written: their ids and the errors' names.
 
-        All volumes' marks are compared before the one that they share in the store is raised: one that was not marked
-        for long can't tell a roll-back, and would hide it from the others. Nor is it raised in another run of the
-        server than the one in which it was compared.
+        Each volume has a mark of its own in the store: one that was not marked for long can't tell a roll-back, and
+        would hide it from the others if they shared one. It is compared where it is raised: the store may have been
+        replaced since the permit.
         """
         failed: dict[str, str] = {}
-        permits: list[Permit] = []
         for volume in self._core.mounts.here():
             with self._noted(volume, failed):
-                permits.append(self.permit(volume))
-        for permit in permits:
-            with self._noted(permit.volume, failed):
-                facts = self._store.execute(op.Facts())
-                if facts.run_id == permit.run_id:
-                    self._store.execute(op.SetMeta({"high_water": str(facts.now)}, raise_only=True))
-                    permit.volume.set_high_water(facts.now)
+                self.permit(volume)
+                seen = volume.high_water() or 0
+                if marked := self._store.execute(op.RaiseMark(volume.id, seen, ROLLED_BACK)):
+                    volume.set_high_water(marked)
         return failed
 
     @contextlib.contextmanager

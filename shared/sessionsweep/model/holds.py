@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 
 from sessionsweep.model.rows import json_object, whole
@@ -26,6 +27,13 @@ def orphans_scope(volume_id: str) -> str:
 def mount_scope(node: str, name: str) -> str:
     """The scope of a hold on what one node should mount under a name and doesn't."""
     return f"mount:{node}/{name}"
+
+
+def mark_of(marks: Mapping[str, str], meta: Mapping[str, str], volume_id: str) -> int:
+    """The store's time mark (ms) that a volume's own is held against. One that has none yet, or whose mark an operator
+    has overruled, has that of `meta`. What can't be read is 0, and stops destruction."""
+    text = marks.get(volume_id, meta.get("high_water", ""))
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sessionsweep.deployment import Core, partitions
 from sessionsweep.errors import HeldError, VolumeError
-from sessionsweep.model.holds import ALL, IDLE, SERVER, Hold, volume_scope
+from sessionsweep.model.holds import ALL, IDLE, SERVER, Hold, mark_of, volume_scope
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, ask, work
 from sessionsweep.volumes.volume import Volume
@@ -25,7 +25,7 @@ def listed() -> Flow[tuple[list[Hold], int]]:
 def lift(core: Core, scope: str) -> Flow[Hold]:
     """The operator's word: destruction goes on. Answers the hold that was lifted.
 
-    Lifting `all` takes the store as it is for the truth: its time mark is raised to now, or the next pass would find
+    Lifting `all` takes the store as it is for the truth: its time marks are raised to now, or the next pass would find
     it rolled back again; so is the mark of a volume, lifted where it is mounted, that lies ahead of it. Lifting `idle`
     lets idle ends go on at once. Lifting a hold for too many orphans allows the next whole walk to pass the cap.
 
@@ -48,11 +48,14 @@ def lift(core: Core, scope: str) -> Flow[Hold]:
         # Marks first: a pass between the two steps finds the hold or agreeing marks, never neither.
         facts = yield from ask(op.Facts())
         yield from ask(op.SetMeta({"high_water": str(facts.now)}, raise_only=True))
+        for volume_id in (yield from ask(op.Table("marks"))):
+            yield from ask(op.TableDrop("marks", volume_id))  # from here on it has that one, wherever it is mounted
         yield from _lower_marks(core, facts.now)
     if hold.reason == "state-unreadable":
         # to the store's mark, which was said to be right; raising that would hide a roll-back from other volumes
-        mark = (yield from ask(op.Meta())).get("high_water", "0")
-        yield from _lower_marks(core, min(int(mark), (yield from ask(op.Facts())).now), scope)
+        meta, marks = (yield from ask(op.Meta())), (yield from ask(op.Table("marks")))
+        mark = mark_of(marks, meta, scope.removeprefix(volume_scope("")))
+        yield from _lower_marks(core, min(mark, (yield from ask(op.Facts())).now), scope)
     if scope == IDLE:
         for partition in (yield from partitions(core)):
             yield from ask(op.HoldIdle(partition, 0))

@@ -162,6 +162,7 @@ def adopt(core: Core, name: str) -> Flow[Volume]:
         mark = int((yield from ask(op.Meta()))["high_water"])
         if ((yield from work(volume.high_water)) or 0) > mark:
             yield from work(partial(volume.set_high_water, mark, lower=True))
+        yield from ask(op.TableDrop("marks", volume.id))
         yield from ask(op.TableDrop("scans", volume.id))
         yield from work(partial(volume.restamp, deployment))
     about = json.dumps({"name": spec.name, "ephemeral": spec.ephemeral})
@@ -213,6 +214,7 @@ def forget(core: Core, name_or_id: str) -> Flow[Forgotten]:
     yield from ask(op.TableDrop("holds", volume_scope(volume_id)))
     yield from ask(op.TableDrop("holds", orphans_scope(volume_id)))
     yield from ask(op.TableDrop("scans", volume_id))
+    yield from ask(op.TableDrop("marks", volume_id))
     yield from ask(op.TableDrop("vols", volume_id))
     return Forgotten(volume_id, name, resources, size)
 

@@ -25,6 +25,7 @@ the namespace. docs/keyspace.md shows the literal commands of each operation.
     ss:{g}:total         sorted set  the same book for all sessions
     ss:{g}:meta          hash        deployment id, schema, partitions ever used, high-water mark of time, passes
     ss:{g}:holds         hash        scope → why destruction is stopped
+    ss:{g}:marks         hash        volume id → the time at which it was last marked
     ss:{g}:vols          hash        volume id → name, nodes, ephemeral
     ss:{g}:mounts        hash        `<node>/<name>` → volume id
     ss:{g}:n             hash        node → last heartbeat and what it mounts
@@ -129,7 +130,7 @@ class Keys:
         return self.globals("total")
 
     def globals(self, name: str) -> str:
-        """meta, holds, vols, mounts, n, p, l:<name>: what belongs to no partition."""
+        """meta, holds, marks, vols, mounts, n, p, l:<name>: what belongs to no partition."""
         return f"{self.namespace}:{{g}}:{name}"
 
     def nudge(self, location: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from sessionsweep.model.events import DEPLOYMENT, hold_lifted, hold_set
 from sessionsweep.model.holds import TABLE as HOLDS
+from sessionsweep.model.holds import mark_of
 from sessionsweep.store.memory.state import Partition, State
 from sessionsweep.store.memory.steps import Step, common_step, partition_step
 from sessionsweep.store.operations import (
@@ -14,6 +15,7 @@ from sessionsweep.store.operations import (
     DropLease,
     Facts,
     Meta,
+    RaiseMark,
     ServerFacts,
     SetMeta,
     Table,
@@ -54,6 +56,18 @@ def set_meta(state: State, operation: SetMeta, now: int) -> bool:
 def _rises(name: str, value: float, was: float, now: int) -> bool:
     """A mark never goes back, unless it lies ahead of the clock; `high_water` only by an operator's word."""
     return value > was or (name != "high_water" and was > now + 60_000 and value != was)
+
+
+@common_step
+def raise_mark(state: State, operation: RaiseMark, now: int) -> int:
+    """Compares and raises in one step."""
+    marks = state.tables.setdefault("marks", {})
+    mark = mark_of(marks, state.meta, operation.volume_id)
+    if operation.seen - mark > operation.most:
+        return 0
+    if now > mark:
+        marks[operation.volume_id] = str(now)
+    return now
 
 
 @common_step
@@ -121,6 +135,7 @@ STEPS: dict[type, Step] = {
     Facts: facts,
     Meta: meta,
     SetMeta: set_meta,
+    RaiseMark: raise_mark,
     Table: table,
     TablePut: table_put,
     TableDrop: table_drop,

@@ -158,8 +158,19 @@ class SetMeta(Operation[bool]):
 
 
 @dataclass(frozen=True, slots=True)
+class RaiseMark(Operation[int]):
+    """Raises a volume's row of the table `marks` to now (ms), which it answers; 0: it lies more than `most` ms behind
+    what the volume has seen, and stays. A volume without a row is held against `high_water` of `meta`."""
+
+    volume_id: str
+    seen: int
+    most: int
+    repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
 class Table(Operation[Mapping[str, str]]):
-    """A small table of the deployment: `holds`, `vols`, `mounts`, `n` (nodes), `p` (web processes)."""
+    """A small table of the deployment: `holds`, `vols`, `mounts`, `n` (nodes), `p` (web processes), `marks`."""
 
     name: str
     repeatable: ClassVar[bool] = True

@@ -304,6 +304,12 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
     op.Facts: Wire(reading.facts, lambda _, k: [k.globals("meta")], script="facts"),
     op.Meta: Wire(reading.meta, lambda _, k: [k.globals("meta")], command=("HGETALL",)),
     op.SetMeta: Wire(reading.flag, lambda _, k: [k.globals("meta")], _set_meta_args, "set_meta"),
+    op.RaiseMark: Wire(
+        lambda _, r: int(r),
+        lambda _, k: [k.globals("marks"), k.globals("meta")],
+        lambda o: [o.volume_id, o.seen, o.most],
+        "raise_mark",
+    ),
     op.Table: Wire(lambda _, r: reading.pairs(r), lambda o, k: [k.globals(o.name)], command=("HGETALL",)),
     op.TablePut: Wire(
         reading.flag,
