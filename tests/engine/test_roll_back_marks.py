@@ -96,7 +96,7 @@ def test_an_operators_word_holds_for_every_volume(store: MemoryStore, core: Core
     assert store.execute(op.Table("marks")) == {}, "all have the one that was raised"
 
 
-def test_a_volumes_time_mark_ahead_of_the_clock_is_lowered_to_its_own_in_the_store(store: MemoryStore, core: Core) -> None:
+def test_a_time_mark_ahead_of_the_clock_is_lowered_to_the_volumes_own(store: MemoryStore, core: Core) -> None:
     """While it was held, others went on."""
     one, other = core.mounts.here()
     mark = NOW - ROLLED_BACK
