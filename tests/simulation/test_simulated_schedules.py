@@ -45,13 +45,16 @@ def test_a_seed_repeats_its_schedule_exactly(tmp_path: Path) -> None:
 
 
 def test_every_fault_is_drawn_and_something_happens(tmp_path: Path) -> None:
-    happened = {what for n in range(45) for what, times in run(f"drawn-{n}", tmp_path / "w").happened.items() if times}
     assert {fault for faults in PROFILES for fault in faults} == {"lossy", "failover", "disks", "emptied", "clock"}
     missing = {
         "requests", "ended", "deleted", "orphans", "promoted", "killed", "lost words", "snapshot", "failover",
         "emptied", "unmount", "swap", "block", "repair", "clock set", "hold: restarted", "hold: marker-missing",
         "hold: foreign-deployment", "hold: rolled-back", "dead letters",
-    } - happened  # fmt: skip
+    }  # fmt: skip
+    for number in range(400):  # the rarest come once in a hundred
+        missing -= {what for what, times in run(f"drawn-{number}", tmp_path / "w").happened.items() if times}
+        if not missing:
+            break
     assert not missing
 
 
