@@ -16,6 +16,7 @@ import redis
 
 from sessionsweep import Sessions, Settings
 from sessionsweep.store import operations as op
+from support.files import files_below
 from support.processes import LocalProcess, wait_until
 
 pytestmark = [pytest.mark.smoke, pytest.mark.timeout(240)]
@@ -39,7 +40,7 @@ class Stack:
     def files(self, session_id: str) -> list[Path]:
         """What lies on any volume for a session."""
         roots = {Path(path) for path in self.status["volumes"].values()}
-        return [p for root in roots for p in root.glob(f"files/*/{session_id}/*")]
+        return [path for root in roots for path in files_below(root / "files") if path.parent.name == session_id]
 
     def flower(self) -> httpx.Client:
         """Flower's HTTP API, with its credentials."""
@@ -120,8 +121,8 @@ def test_flower_shows_readable_tasks_and_runs_one_on_demand(stack: Stack) -> Non
         about = flower.get(f"/api/task/info/{task}").json()
         assert about["name"] == "sessionsweep.sweep_idle"
         assert "seconds" in about["result"]
-        workers = flower.get("/api/workers").json()
-        assert {name.split("@")[0] for name in workers} == {"worker-a", "worker-b"}
+        expected = {"worker-a", "worker-b"}  # Flower asks them itself, when it has begun
+        wait_until(lambda: {name.split("@")[0] for name in flower.get("/api/workers").json()} == expected, 30, "both")
         assert flower.get("/tasks").status_code == 200
     stranger = "http://" + stack.status["flower_url"].split("@")[1]
     assert httpx.get(f"{stranger}/api/workers").status_code == 401

@@ -12,6 +12,7 @@ import httpx
 from celery import Celery
 
 from sessionsweep import Session, Sessions, Settings
+from support.files import files_below
 from support.nodes import KEY
 from support.processes import LocalProcess, LocalWorker
 
@@ -92,7 +93,7 @@ class Site:
 
     def left(self) -> list[Path]:
         """The sounds on its disk."""
-        return list(self.folder.rglob("*.wav"))
+        return files_below(self.folder, ".wav")
 
 
 def recording(seconds: int, *, rate: int = 8000, channels: int = 1, width: int = 2) -> bytes:

@@ -20,6 +20,7 @@ from sessionsweep import AsyncSessions, Settings
 from sessionsweep_workers.devstack.server import EmbeddedServer
 from sessionsweep_workers.devstack.web import example_parent
 from support.browser import needs_chromium
+from support.files import files_below
 from support.looks import check_looks, check_names
 from support.nodes import KEY
 from support.processes import LocalProcess, wait_until
@@ -83,9 +84,9 @@ def test_silence_ends_a_session_and_the_job_deletes_its_notes(serve: Serve, tmp_
         assert not me.cookies
         assert me.post("/notes", data={"text": "hello"}).status_code == 201
         assert me.get("/mine").json()["notes"] == 1
-        assert list((tmp_path / "notes").rglob("*.txt"))
+        assert files_below(tmp_path / "notes", ".txt")
         wait_until(lambda: any(run["files_deleted"] for run in events(web, "session_cleanup_ran")), 20, "its deletion")
-        assert not list((tmp_path / "notes").rglob("*.txt"))
+        assert not files_below(tmp_path / "notes", ".txt")
         assert me.get("/mine").json() == {"notes": 0, "seconds": None}
         assert len(me.get("/runs").json()["runs"]) > 0
     runs = events(web, "session_cleanup_ran")
@@ -128,7 +129,7 @@ def test_a_server_that_is_away_is_told_and_the_next_run_does_it_all(
         server.start()
         ended = lambda: sum(run["deleted_count"] for run in events(web, "session_cleanup_ran"))  # noqa: E731
         wait_until(ended, 60, "the run that did it")
-        wait_until(lambda: not list((tmp_path / "notes").rglob("*.txt")), 20, "the deletion")
+        wait_until(lambda: not files_below(tmp_path / "notes", ".txt"), 20, "the deletion")
         assert ended() == 1
     assert "Traceback" not in web.logs(), web.tail()
 

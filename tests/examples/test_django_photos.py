@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 
+from support.files import files_below
 from support.processes import wait_until
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
@@ -41,6 +42,6 @@ def test_photos_come_and_go_with_the_visit(photo_drop: str, tmp_path: Path) -> N
         assert me.get(one).status_code == 404
         assert 800 < me.get("/sessionsweep/time-left").json()["seconds"] <= 900
         files = tmp_path / "photos"
-        assert list(files.rglob("*.png"))
+        assert files_below(files, ".png")
         assert "No photos yet" in me.post("/leave", data=sent).text
-        wait_until(lambda: not list(files.rglob("*.png")), 20, "the photos' deletion")
+        wait_until(lambda: not files_below(files, ".png"), 20, "the photos' deletion")

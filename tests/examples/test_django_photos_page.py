@@ -9,6 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, expect
 
 from support.browser import needs_chromium
+from support.files import files_below
 from support.looks import check_looks, check_names
 from support.processes import wait_until
 
@@ -49,7 +50,7 @@ def test_a_visit(page: Page, photo_drop: str, tmp_path: Path) -> None:
     page.get_by_role("button", name="Delete all and leave").click()
     expect(page.get_by_text("No photos yet.")).to_be_visible()
     expect(page.get_by_role("alertdialog")).to_have_count(0)
-    wait_until(lambda: not list((tmp_path / "photos").rglob("*.png")), 20, "the photos' deletion")
+    wait_until(lambda: not files_below(tmp_path / "photos", ".png"), 20, "the photos' deletion")
 
 
 def test_what_is_no_photo_is_said(photo_drop: str, browser: Browser) -> None:

@@ -12,6 +12,7 @@ from werkzeug.serving import WSGIRequestHandler
 
 from sessionsweep import Sessions
 from sessionsweep.store.redis.sync import RedisStore
+from support.files import files_below
 
 
 class BufferedClient(FlaskClient):
@@ -43,7 +44,7 @@ class WebNode:
 
     def files(self) -> list[Path]:
         """The sessions' files on its volume."""
-        return [path for path in (self.volume / "files").rglob("*") if path.is_file()]
+        return files_below(self.volume / "files")
 
 
 class Quiet(WSGIRequestHandler):
