@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
@@ -29,7 +30,7 @@ DURABLE = {"appendfsync": "no", "loglevel": "warning"}
 START_WITHIN = 120.0  # seconds
 
 
-class Side:
+class Side(ABC):
     """What both have: a server with an append-only file, nodes, files below `folder`, logs. A context manager."""
 
     name: str
@@ -55,9 +56,9 @@ class Side:
     def __exit__(self, *_: object) -> None:
         self._ends.close()
 
+    @abstractmethod
     def start(self) -> None:
         """Starts the rest."""
-        raise NotImplementedError
 
     def spawn(self, argv: list[str], env: Mapping[str, str]) -> Child:
         """A program in the log, stopped by its pid at the end."""
@@ -65,13 +66,13 @@ class Side:
         self._ends.callback(stop, child, 15.0)
         return child
 
+    @abstractmethod
     def pids(self) -> dict[str, int]:
         """Role → pid of its present process."""
-        raise NotImplementedError
 
+    @abstractmethod
     def files(self) -> list[Path]:
         """Files of sessions, on all disks."""
-        raise NotImplementedError
 
 
 def _until(ready: Readiness, child: Child, what: str) -> None:

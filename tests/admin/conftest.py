@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from admin_client import OVER, READ, WRITE, Admin
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, Page
 
 from sessionsweep.admin import create_admin
-from support.browser import chromium
+from support.browser import chromium, visitor
 from support.nodes import Node
 from support.serving import serving
 
@@ -46,20 +45,5 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A visitor's page. What it complains of, what its CSP refuses, and what it asks of other hosts fail the test."""
-    context = browser.new_context()
-    page = context.new_page()
-    complaints: list[str] = []
-    asked: set[str] = set()
-
-    def hear(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            complaints.append(message.text)
-
-    page.on("console", hear)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
-    yield page
-    context.close()
-    assert complaints == []
-    assert len(asked) <= 1, "a page asks another host"
+    with visitor(browser, one_host=True) as page:
+        yield page

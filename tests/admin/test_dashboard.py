@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from admin_client import READ, WRITE, Admin
-from dashboard_visitor import log_in
+from dashboard_visitor import log_in, renew, tile
 from playwright.sync_api import Browser, Page, expect
 
 from sessionsweep import Client
@@ -25,17 +25,6 @@ pytestmark = needs_chromium
 def admin(make_admin: Callable[..., Admin]) -> Admin:
     """Sessions that nothing ends while a slow browser looks at them."""
     return make_admin(idle_timeout=600, max_duration=6000)
-
-
-def renew(page: Page) -> None:
-    """What the page's timer does every 5 s."""
-    while not page.evaluate("Boolean(window.htmx) && document.readyState === 'complete'"):
-        page.wait_for_timeout(50)  # not wait_for_function, whose eval our CSP refuses
-    page.evaluate("htmx.trigger(document.getElementById('live'), 'every')")
-
-
-def tile(page: Page, name: str) -> str:
-    return page.locator(f".tiles div:has(dt:text-is('{name}')) dd").first.inner_text()
 
 
 def test_a_token_opens_the_overview_and_a_log_out_closes_it(page: Page, admin: Admin) -> None:

@@ -15,7 +15,7 @@ from sessionsweep.admin import feed
 from sessionsweep.model.events import EventName
 from sessionsweep.operator.reached import Deployment
 from sessionsweep.store import operations as op
-from support.browser import needs_chromium
+from support.browser import needs_chromium, visitor
 from support.looks import CONTRAST, NAMELESS
 
 pytestmark = needs_chromium
@@ -37,6 +37,13 @@ def admin(make_admin: Callable[..., Admin], monkeypatch: pytest.MonkeyPatch) -> 
     yield make_admin(idle_timeout=600, max_duration=6000)
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def page(browser: Browser, admin: Admin) -> Iterator[Page]:
+    """One that closes before the feed does: it would ask again, and complain that nobody answers."""
+    with visitor(browser, one_host=True) as page:
+        yield page
 
 
 def tell(admin: Admin, text: str) -> None:

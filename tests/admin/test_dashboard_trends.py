@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from admin_client import READ, Admin
-from dashboard_visitor import log_in
+from dashboard_visitor import log_in, renew, tile
 from past_work import FOREVER, past
 from playwright.sync_api import Browser, Page, expect
 
@@ -21,17 +21,6 @@ CHARTS = 8
 @pytest.fixture
 def admin(make_admin: Callable[..., Admin]) -> Admin:
     return make_admin(**FOREVER)
-
-
-def renew(page: Page) -> None:
-    """What the page's timer does."""
-    while not page.evaluate("Boolean(window.htmx) && document.readyState === 'complete'"):
-        page.wait_for_timeout(50)  # not wait_for_function, whose eval our CSP refuses
-    page.evaluate("htmx.trigger(document.getElementById('live'), 'every')")
-
-
-def tile(page: Page, name: str) -> str:
-    return page.locator(f".tiles div:has(dt:text-is('{name}')) dd").first.inner_text()
 
 
 def legend(page: Page, chart: str) -> str:

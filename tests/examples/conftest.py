@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from convert_site import Site
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, Page
 from web_nodes import BufferedClient, Quiet, WebNode
 from werkzeug.serving import make_server
 
@@ -25,7 +25,7 @@ from sessionsweep.store.redis.sync import RedisStore
 from sessionsweep_workers.devstack.ports import free_port
 from sessionsweep_workers.devstack.server import EmbeddedServer
 from sessionsweep_workers.devstack.web import example_parent
-from support.browser import chromium
+from support.browser import chromium, visitor
 from support.nodes import KEY
 from support.processes import LocalProcess
 
@@ -198,17 +198,5 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A visitor's first page; whatever it complains of on its console fails the test."""
-    context = browser.new_context()
-    page = context.new_page()
-    complaints: list[str] = []
-
-    def hear(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            complaints.append(message.text)
-
-    page.on("console", hear)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    context.close()
-    assert complaints == []
+    with visitor(browser) as page:
+        yield page
