@@ -124,6 +124,24 @@ class Up(Side):
         named |= {one["name"]: one["pid"] for one in (*status["web"], *status["workers"])}
         return found | {name: pid for name, pid in named.items() if pid and _parent(pid) == self._up.pid}
 
+    @contextlib.contextmanager
+    def another(self, role: str) -> Iterator[None]:
+        """One more process like that role's present one meanwhile, killed in the end; none where that isn't there."""
+        pid = self.pids().get(role)
+        if pid is None:
+            yield
+            return
+        argv, environ = (Path(f"/proc/{pid}/{name}").read_text().split("\0")[:-1] for name in ("cmdline", "environ"))
+        own = self.folder / f"another-{role}"  # it shares no file with the first
+        argv = [str(own) if before == "--schedule" else word for before, word in zip(["", *argv], argv, strict=False)]
+        env = dict(entry.split("=", 1) for entry in environ)
+        twin = spawn(argv, env=env, cwd=ROOT, stdout=self.log)
+        try:
+            yield
+        finally:
+            twin.kill()
+            twin.wait()
+
     def files(self) -> list[Path]:
         """By their place alone: whatever lies where a session's file would."""
         return [path for root in self.volumes.values() for path in root.glob(f"{FILES}/*/*/*")]

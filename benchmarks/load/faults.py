@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 
 import redis
 
+from benchmarks.load import messages
 from benchmarks.load.deployed import Up
 from benchmarks.load.http11 import Address
 from sessionsweep.volumes.layout import relative
@@ -47,6 +48,7 @@ class Faults(threading.Thread):
         pause: shortest and longest pause, seconds.
         spared: the letter of the node whose processes live on at a moment (seconds); its twin dies instead.
         give_up: seconds after which a recovery is no longer waited for.
+        interval: of the deployment's beat, seconds: how long messages pile up, and beats are absent or doubled.
     """
 
     def __init__(
@@ -57,12 +59,13 @@ class Faults(threading.Thread):
         pause: tuple[float, float],
         spared: Callable[[float], str] = lambda _: "",
         give_up: float = GIVE_UP,
+        interval: float = 5.0,
     ) -> None:
         super().__init__(name="faults", daemon=True)
         self.done: list[Fault] = []
         self.error: BaseException | None = None
         self._up, self._dice, self._kinds, self._pause = up, random.Random(f"{seed} faults"), kinds, pause
-        self._spared, self._give_up = spared, give_up
+        self._spared, self._give_up, self._interval = spared, give_up, interval
         self._deck: list[tuple[str, Sequence[str]]] = []
         self._closed = threading.Event()
         self._begun = time.monotonic()
@@ -98,21 +101,39 @@ class Faults(threading.Thread):
         elif kind in ("kill", "term"):
             self._signal(role, signal.SIGKILL if kind == "kill" else signal.SIGTERM)
         elif kind == "stop":
-            if pid := self._signal(role, signal.SIGSTOP):
-                try:
-                    self._closed.wait(self._dice.uniform(1, 6))
-                finally:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGCONT)
+            with self._stopped(role):
+                self._closed.wait(self._dice.uniform(1, 6))
         elif kind == "cut":
             self._client.client_kill_filter(_type="normal", skipme=True)
         elif kind == "flush scripts":
             self._client.script_flush()
         elif kind == "lose messages":
-            for key in self._client.scan_iter(match="*sessionsweep*", _type="list"):
-                self._client.delete(key)
+            messages.lose(self._client)
+        elif kind == "double messages":
+            # they are late, too: nobody takes them meanwhile
+            with self._stopped("worker-a"), self._stopped("worker-b"):
+                self._closed.wait(self._dice.uniform(1, 1.6) * self._interval)
+                messages.double(self._client, self._dice)
+        elif kind == "forge messages":
+            messages.forge(self._client, self._dice)
+        elif kind == "no beat":
+            with self._stopped(role):
+                self._closed.wait(self._dice.uniform(2, 3) * self._interval)
+        elif kind == "two beats":
+            with self._up.another(role):
+                self._closed.wait(self._dice.uniform(2, 3) * self._interval)
         else:
             raise ValueError(kind)
+
+    @contextlib.contextmanager
+    def _stopped(self, role: str) -> Iterator[None]:
+        pid = self._signal(role, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            if pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def _signal(self, role: str, signum: signal.Signals) -> int:
         """The pid that got it; 0: it isn't there just now."""

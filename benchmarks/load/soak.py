@@ -6,7 +6,7 @@ import asyncio
 import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,10 @@ KINDS: Sequence[tuple[str, Sequence[str]]] = (
     ("cut", ("redis",)),
     ("flush scripts", ("redis",)),
     ("lose messages", ("redis",)),
+    ("double messages", ("redis",)),
+    ("forge messages", ("redis",)),
+    ("no beat", ("beat",)),
+    ("two beats", ("beat",)),
 )
 WARM_UP = 600.0  # seconds of each process: caches fill (512 patterns in `re` alone), threads get their arenas
 LONG_ENOUGH = 600.0  # seconds of one life after its warm-up: less says nothing about growth
@@ -215,7 +219,9 @@ def soak(plan: Plan, folder: Path) -> Outcome:
         sampler = Sampler(up, plan.every)
         half = plan.seconds / 2
         # Each half spares one node's processes from death, so that they grow old among the other faults.
-        faults = Faults(up, plan.seed, KINDS, plan.pause, lambda at: "b" if at < half else "a", plan.give_up)
+        spared: Callable[[float], str] = lambda at: "b" if at < half else "a"  # noqa: E731
+        interval = float(str(plan.options["cleanup_interval"]))
+        faults = Faults(up, plan.seed, KINDS, plan.pause, spared, plan.give_up, interval)
         sampler.start()
         faults.start()
         try:

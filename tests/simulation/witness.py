@@ -129,10 +129,10 @@ class Witness:
             self._ended(sid, seen, operation, now)
         for sid in live.keys() - self.seen.keys():
             session = live[sid]
-            if repeated and isinstance(operation, op.CreateSession) and self.deaths.pop(sid, None) is not None:
-                # its first answer was lost, and the session has ended since: README, "Found"
-                self.made_again += 1
-                self.inexact = True
+            if repeated and isinstance(operation, op.CreateSession) and not operation.not_after:
+                # its first answer was lost, the session has ended since, and it held no place under a limit: nobody had
+                # its token, and nothing tells this from a session that is made now
+                self.made_again += self.deaths.pop(sid, None) is not None
             if not isinstance(operation, op.CreateSession) or sid in self.deaths:
                 self.accuse(f"{sid} came to life by {type(operation).__name__}")
             self.seen[sid] = Seen(session, session.seal[:16], now, now, session.idle, session.max, now)

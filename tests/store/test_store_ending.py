@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from driving import DISK, GRACE, IDLE, LONGEST, OTHER_DISK, PROCESS, T0, WIDTH, P, Subject
+from driving import DISK, GRACE, IDLE, LONGEST, OTHER_DISK, PROCESS, T0, WIDTH, P, Subject, create_op
 
 from sessionsweep.model.ids import new_resource_id, new_session_id
 from sessionsweep.model.session import FLAG_TOTAL_BOOK, FLAG_USER_BOOK, FLAG_USER_QUOTA
-from sessionsweep.model.states import Outcome
+from sessionsweep.model.states import EndReason, Outcome
 from sessionsweep.store import operations as op
 from support.books import members
 
@@ -172,6 +172,31 @@ def test_places_in_books_are_given_back_through_the_outbox(store: Subject) -> No
     assert store.do(op.OutboxDone(P, raw)) == 2
     assert store.do(op.OutboxDone(P, raw)) == 0
     assert len(store.outbox()) == 1
+
+
+@pytest.mark.parametrize("flags", [FLAG_USER_BOOK, FLAG_TOTAL_BOOK])
+def test_what_ended_within_its_reservation_is_not_made_again(store: Subject, flags: int) -> None:
+    """Its making is sent again, for the answer was lost, when its place has been given back already."""
+    making = create_op(user="ana", flags=flags, not_after=T0 + 60_000)
+    sid = store.create(**{name: getattr(making, name) for name in ("session_id", "user", "flags", "not_after")})
+    assert store.do(making).record is not None, "again, while it lives"
+    store.advance(20_000)
+    store.end(sid)
+    assert store.do(making).status is op.OpenStatus.INVALID
+    store.advance(40_000)
+    assert store.do(making).status is op.OpenStatus.INVALID, "the reservation's last moment"
+    store.advance(1)
+    assert store.do(making) == op.Opened(op.OpenStatus.ENDED, store.now, None, EndReason.LIMIT)
+    assert store.scan() == []
+
+
+def test_only_what_ends_within_a_reservation_is_remembered_as_such(store: Subject) -> None:
+    nobodys, old = store.create(), store.create(user="ana", flags=FLAG_USER_BOOK)
+    store.end(nobodys)
+    store.advance(60_001)
+    store.end(old)
+    assert store.do(create_op(nobodys)).status is op.OpenStatus.OK
+    assert store.do(create_op(old, user="ana", flags=FLAG_USER_BOOK)).status is op.OpenStatus.OK
 
 
 def test_an_entry_named_twice_is_removed_once(store: Subject) -> None:

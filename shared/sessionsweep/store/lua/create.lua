@@ -49,7 +49,10 @@ if named then
 end
 local there = redis.call('GET', session)
 if there then return {string.sub(there, 3, 18) == mac and 1 or 0, now, there, sid} end
-if redis.call('EXISTS', prefix .. 't:' .. sid) == 1 then return {0, now} end -- ids are never used twice
+-- ids are never used twice
+if redis.call('EXISTS', prefix .. 't:' .. sid) == 1 then return {0, now} end
+local taken = redis.call('GET', prefix .. 'x:' .. sid)
+if taken and now < tonumber(taken) then return {0, now} end
 if not_after > 0 and now > not_after then return {5, now} end
 
 local due = now + idle

@@ -28,6 +28,7 @@ def held_until(state: State, partition: Partition, now: int, hold: int) -> int:
 
 
 _DAY = 86_400_000  # ms
+RESERVED = 60_001  # ms: a reservation lasts 60 s, its last millisecond included
 
 
 def notice_run(state: State, partition: Partition, now: int, hold: int) -> int:
@@ -79,6 +80,10 @@ def end(
         partition.counters[books.STREAMS] -= more.streams
     else:
         partition.holdings.pop(session_id, None)
+        until = session.created + RESERVED
+        if more.flags & (FLAG_USER_BOOK | FLAG_TOTAL_BOOK) and until > now:
+            # no tombstone says that it was: a `create` that is sent again must not make it anew without a place
+            partition.short.put(session_id, until)
 
     count = partition.counters
     count[books.ENDED] += 1

@@ -60,7 +60,7 @@ def create(state: State, operation: CreateSession) -> Opened:
                 if not _is_one_of(session.seal[:16], (operation.mac,)):
                     return Opened(OpenStatus.INVALID, now)
                 return opened(OpenStatus.OK, now, session_id, session)
-            if partition.grave(session_id, now) is not None:
+            if partition.had(session_id, now):
                 return Opened(OpenStatus.INVALID, now)  # ids are never used twice
             if 0 < operation.not_after < now:
                 return Opened(OpenStatus.ENDED, now, None, EndReason.LIMIT)

@@ -23,6 +23,7 @@ local function books_must_be_sound(prefix, places)
   for _, place in ipairs(places) do must_be(prefix .. 'q:' .. place, 'zset') end
 end
 
+local RESERVED = 60001 -- ms: a reservation lasts 60 s, its last millisecond included
 local function finish(prefix, sid, raw, h, now, reason, grace)
   local rkey = prefix .. 'r:' .. sid
   local places, records
@@ -71,6 +72,12 @@ local function finish(prefix, sid, raw, h, now, reason, grace)
   else
     if records then redis.call('UNLINK', rkey) end
     places = {}
+    -- no tombstone says that it was: while its reservation (60 s) lasts, a `create` that is sent again, for its answer was
+    -- lost, would make it anew, though its place is given back
+    local till = h.created + RESERVED
+    if bit.band(h.flags, BOOK_USER + BOOK_TOTAL) > 0 and now < till then
+      redis.call('SET', prefix .. 'x:' .. sid, string.format('%.0f', till), 'PX', string.format('%.0f', till - now))
+    end
   end
   count('ended', 1)
   count('ended:' .. reason, 1)
