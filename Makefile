@@ -1,7 +1,7 @@
 # `make` lists what there is to make. PYTHON=… chooses the interpreter that .venv is made with.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up test check bench faults soak load simulate scale format docs screenshots clean
+.PHONY: help up test check bench faults soak load simulate safeties scale format docs screenshots clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -55,6 +55,9 @@ load: .venv/.stamp ## the highest rate two nodes hold, latencies, with kills, be
 
 simulate: .venv/.stamp ## many schedules in one process on a simulated clock (SCHEDULES=100000 RUN=1 SEED=1-17)
 	$(BIN)/python tests/simulation/simulate.py
+
+safeties: .venv/.stamp ## take each safety out of a copy, and see its tests fail (ONLY=lease)
+	$(BIN)/python tests/safeties/takeout.py
 
 scale: .venv/.stamp ## many clients, sockets and cancelled calls: the same tests at the sizes of docs/security.md
 	$(SCALE) $(BIN)/python -m pytest --timeout 0 --durations 0 $(ARGS) $(SCALED)
