@@ -31,7 +31,6 @@ from sessionsweep import (
     LimitReachedError,
     ResourceNotFoundError,
     Session,
-    SessionEndedError,
     Sessions,
     SessionSweepError,
     Settings,
@@ -56,7 +55,7 @@ class Journal:
 
     def tell(self, fact: str, **about: Any) -> None:
         """Writes one; it stands whatever happens to this process next."""
-        os.write(self._descriptor, json.dumps({"fact": fact, **about}).encode() + b"\n")
+        os.write(self._descriptor, json.dumps({"fact": fact, "pid": os.getpid(), **about}).encode() + b"\n")
 
 
 @dataclass
@@ -66,7 +65,9 @@ class Known:
     session_id: str
     token: str
     mark: str
-    seen: float = 0.0  # when it was last opened, monotonic
+    made: float  # monotonic, before the call that made it
+    seen: float  # monotonic, before the last call that found it alive and renewed it
+    in_doubt: bool = False  # whether an end, or another token, of which no answer came yet
     files: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -153,10 +154,12 @@ class Web:
 
     def rotate(self, known: Known, session: Session) -> None:
         old = known.token
+        known.in_doubt = True
         if self.dice.random() < 0.5:
             known.token = session.rotate()
         else:
             known.token = session.log_in(self.dice.choice(["ana", "bob"]))
+        known.in_doubt = False
         self.journal.tell("session", token=known.token)
         self._must_refuse(old, "a rotated token")
 
@@ -165,15 +168,18 @@ class Web:
         session.save()
 
     def end(self, known: Known, session: Session) -> None:
+        known.in_doubt = True
         session.end()
         self.mine.remove(known)
         self.journal.tell("dead", token=known.token)
         self._must_refuse(known.token, "an ended session's token")
 
     def tracked(self, known: Known, session: Session) -> None:
-        other = self.sessions.track(f"key-{self.dice.randrange(4)}", user="eve")
-        with other.new_file("tracked") as f:
-            f.write(b"tracked")
+        # the other session may be over by now; what that says is nothing of the known one
+        with contextlib.suppress(InvalidTokenError):
+            other = self.sessions.track(f"key-{self.dice.randrange(4)}", user="eve")
+            with other.new_file("tracked") as f:
+                f.write(b"tracked")
 
     ACTIONS: ClassVar = {
         "new_file": 8, "adopt": 3, "promote": 2, "delete": 2, "pin": 2, "keep_alive": 1, "rotate": 1, "save": 1,
@@ -184,14 +190,15 @@ class Web:
         """A session whose data carries its own mark."""
         mark = f"{self.dice.getrandbits(64):016x}"
         user = self.dice.choice([None, None, "ana", "bob"])
+        begun = time.monotonic()
         session, token = self.sessions.create(user=user, data={"mark": mark})
         self.journal.tell("session", token=token)
-        known = Known(session.id, token, mark, time.monotonic())
+        known = Known(session.id, token, mark, begun, begun)
         self.mine.append(known)
         return known
 
     def act(self) -> None:
-        """One seeded action; whatever the store's faults leave open, its session is left to idle out."""
+        """One seeded action. What the store's faults leave open is tried again, but for a session's end and token."""
         if not self.mine or (len(self.mine) < 5 and self.dice.random() < 0.15):
             try:
                 self.create()
@@ -201,26 +208,40 @@ class Web:
         known = self.dice.choice(self.mine)
         what = self.dice.choices(list(self.ACTIONS), list(self.ACTIONS.values()))[0]
         try:
+            begun, seen = time.monotonic(), known.seen
             session = self.sessions.open(known.token)
-            self._check(known, session)
-            known.seen = time.monotonic()
+            known.seen = begun
+            self._check(known, session, time.monotonic() - seen)
             getattr(self, what)(known, session)
             self.journal.tell("did", what=what)
-        except (SessionEndedError, InvalidTokenError):
-            self._forget(known)
-            self.journal.tell("dead", token=known.token)
+        except InvalidTokenError as error:  # SessionEndedError is one
+            self._over(known, error)
         except (StoreError, ResourceNotFoundError, LimitReachedError, VolumeError) as error:
-            self._forget(known)
+            # a session that a fault hit is one that must be looked at again
+            if known.in_doubt or (self.losing and isinstance(error, ResourceNotFoundError)):
+                self._forget(known)
             self.journal.tell("did", what=f"{what}: {type(error).__name__}")
+
+    def _over(self, known: Known, error: InvalidTokenError) -> None:
+        """Its client is told that it is over. Nobody ends another actor's sessions, and no limit is set that would: it
+        was idle, too old, ended by a call whose reply was lost, or, which must not be, while it was used."""
+        self._forget(known)
+        self.journal.tell("dead", token=known.token)
+        now, settings = time.monotonic(), self.sessions.settings  # it goes on while this process is stopped
+        idle, age = now - known.seen, now - known.made  # both at least as long as for the server
+        young = not settings.max_duration or age < settings.max_duration
+        if idle < settings.idle_timeout and young and not known.in_doubt:
+            what = f"{known.session_id}, {age:.3f} s old, was over {idle:.3f} s after it was used: {error!r}"
+            self.journal.tell("early", what=what)
 
     def _forget(self, known: Known) -> None:
         if known in self.mine:
             self.mine.remove(known)
 
-    def _check(self, known: Known, session: Session) -> None:
+    def _check(self, known: Known, session: Session, unseen: float) -> None:
+        """Its data and files; `unseen`: for at most so many seconds before, it hadn't been opened."""
         if session.id != known.session_id or session.data.get("mark") != known.mark:
             self.journal.tell("wrong", what=f"{known.session_id} opened as {session.id} {session.data}")
-        opened_at = time.monotonic()
         for rid, content in known.files.items():
             try:
                 with session.open_file(rid) as opened:
@@ -229,7 +250,7 @@ class Web:
             except ResourceNotFoundError:
                 if not self.losing:
                     self._must_be_over(known, f"{rid} of a live session is missing")
-                elif opened_at - known.seen < self.patience:
+                elif unseen < self.patience:
                     self._must_lie_there(known, rid, content)
                 raise
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from faults.disks import Disks, private_mounts
 from faults.servers import FaultyServer
 from faults.storm import Storm
-from faults.world import Nurseries, World
+from faults.world import Nurseries, Nursery, World
+from support.processes import wait_until
 from support.proxy import FaultyProxy
 
 pytestmark = pytest.mark.faults
@@ -33,7 +35,7 @@ def weather(seed: str, folder: Path, nurseries: Nurseries, namespace: str, *, lo
         storm.run()
         try:
             storm.settle()
-            world.judge()
+            world.judge(steady=not losing and not storm.done["step_clock"])
         except AssertionError as error:
             error.add_note(f"the storm: {dict(storm.done)}, clocks {storm.skew}")
             raise
@@ -65,3 +67,34 @@ def test_whatever_befalls_the_disks_too(
     """Promises 1, 2, 9, 14, 15 and 16: read-only, full, unmounted, swapped and covered disks in the same storms."""
     assert private_mounts() == ""
     weather(seed, folder, nurseries, fresh_name(), losing=losing, on_disks=True)
+
+
+def test_a_session_that_ends_while_it_is_used_is_seen(
+    folder: Path, redis_url: str, nurseries: Nurseries, fresh_name: Callable[[], str]
+) -> None:
+    """The storms' own judgement: somebody ends sessions that web nodes use."""
+    world = World(folder, redis_url, fresh_name())
+    order = world.order("web", "a", "any")
+
+    def ended() -> bool:
+        for user in ("ana", "bob"):
+            world.nodes["b"].sessions.end_user(user)
+        return bool(world.facts("early"))
+
+    with running(nurseries.of(0), order):
+        wait_until(ended, what="one is missed")
+    world.settle()
+    with pytest.raises(AssertionError, match="was over .* after it was used"):
+        world.judge()
+    world.judge(steady=False)
+    world.close()
+
+
+@contextmanager
+def running(nursery: Nursery, order: dict[str, Any]) -> Iterator[None]:
+    """An actor that is killed at the end."""
+    pid = nursery.start(**order)
+    try:
+        yield
+    finally:
+        nursery.kill(pid)

@@ -201,6 +201,10 @@ class World:
                     self._facts.append(json.loads(line))
         return [fact for fact in self._facts if fact["fact"] == kind]
 
+    def done(self) -> Counter[int]:
+        """How much each actor brought to its end without an error, by pid."""
+        return Counter(fact["pid"] for fact in self.facts("did") if "Error" not in fact["what"])
+
     def did(self) -> Counter[str]:
         """How often actors did what: a schedule in which nothing happened proves nothing."""
         return Counter(str(fact["what"]) for fact in self.facts("did"))
@@ -322,16 +326,21 @@ class World:
         """Holds by scope, with their reasons."""
         return {scope: hold.reason for scope, hold in self.nodes["a"].holds().items()}
 
-    def judge(self, *, dead: int = 0) -> None:
-        """The promises that hold whatever happened; call it when all has settled."""
+    def judge(self, *, dead: int = 0, steady: bool = True) -> None:
+        """The promises that hold whatever happened; call it when all has settled.
+
+        Args:
+            dead: dead letters that may be left.
+            steady: the server lost no write, and its clock didn't step: no session may have ended while it was used.
+        """
         books = self.counters()
         assert imbalance(books) == 0, dict(books)
         assert (books["active"], books["owed"], books["dead"]) == (0, 0, dead), dict(books)
         assert (books["b_active"], books["b_owed"]) == (0, 0), dict(books)
         self.canaries_are_whole()
         assert self.files() == []
-        wrong = [fact["what"] for fact in self.facts("wrong")]
-        assert not wrong, "\n".join(wrong)
+        wrong = [fact["what"] for kind in ("wrong", *(["early"] if steady else [])) for fact in self.facts(kind)]
+        assert not wrong, "\n".join(wrong[:20])
         for fact in self.facts("promoted"):
             path = Path(fact["path"])
             kept = (
