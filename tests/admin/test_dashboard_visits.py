@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 from a2wsgi import ASGIMiddleware
 from admin_client import OVER, READ, WRITE, Admin
 from hatchling.builders.wheel import WheelBuilder
@@ -371,3 +372,15 @@ def test_the_wheel_has_templates_and_files(tmp_path: Path) -> None:
     }
     assert len(wanted) > 15
     assert wanted <= set(zipfile.ZipFile(built).namelist())
+
+
+def test_a_selected_session_that_cannot_be_read_keeps_none_behind_it_from_ending(admin: Admin) -> None:
+    broken, other = (admin.node.sessions.create()[0] for _ in range(2))
+    with redis.Redis.from_url(admin.node.settings.redis_url) as server:
+        server.set(admin.node.store.keys.session(broken.id), b"\x01short")
+    with visitor(admin.http.base_url) as http:
+        form = {"id": [broken.id, other.id], "form_token": form_token(http)}
+        answer = http.post("/admin/ui/sessions/end", data=form, follow_redirects=True)
+    assert answer.status_code == 200
+    assert "1 session ended. 1 record can&#39;t be read and stayed" in answer.text
+    assert admin.node.sessions.get(other.id) is None

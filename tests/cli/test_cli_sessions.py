@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import redis
 from command_line import Deployment
 
-from sessionsweep import Client
+from sessionsweep import Client, OutcomeUnknownError, Session
 from sessionsweep.model.holds import Hold
 from sessionsweep.model.ids import new_session_id
+from sessionsweep.operator.endings import end_all
 from sessionsweep.store import operations as op
+from support.proxy import FaultyProxy
 
 
 def test_list_shows_each_live_session_with_the_fields_of_the_admin_side(cli: Deployment) -> None:
@@ -143,6 +147,70 @@ def test_users_end_all_ends_everybody_also_whom_no_slot_names(cli: Deployment) -
     assert "Ended 61 sessions" in cli("users", "end", "--all", "--yes").out
     assert not any(cli.alive(session) for session in [*everybody, lost])
     assert cli("stats", "--json").json()["active_sessions"] == 0
+
+
+def test_one_record_that_cannot_be_read_keeps_nobody_else_from_ending(cli: Deployment) -> None:
+    everybody = [cli.sessions.create(user="ana")[0] for _ in range(60)]
+    for session, write in zip(everybody, ("short", "newer", "list"), strict=False):
+        spoil(cli, session, write)
+    broken = everybody[:3]
+    for ended in (57, 0):
+        answer = cli("users", "end", "--all", "--yes", status=1)
+        assert f"Ended {ended} sessions" in answer.out
+        assert "3 records can't be read" in answer.err
+        assert all(session.id in answer.err for session in broken)
+    assert not any(cli.alive(session) for session in everybody[3:])
+    with redis.Redis.from_url(cli.settings.redis_url) as server:
+        assert all(server.exists(cli.sessions.store.keys.session(one.id)) for one in broken), "left as they are"
+    passed = json.loads(cli("sweep", "idle", "--idle-for", "1ms", "--yes", "--json", status=1).out)
+    assert (passed["ended"], passed["unreadable"]) == (0, 3)
+    assert set(passed["unreadable_ids"]) == {session.id for session in broken}
+    assert cli("sweep", "idle", "--idle-for", "1ms", "--dry-run", "--json").json()["unreadable"] == 3
+
+
+def test_the_list_of_what_cannot_be_read_is_bounded(cli: Deployment) -> None:
+    for _ in range(23):
+        spoil(cli, cli.sessions.create()[0], "short")
+    told = cli("users", "end", "--all", "--yes", status=1).err
+    assert "23 records can't be read" in told
+    assert "and 3 more" in told
+
+
+def spoil(cli: Deployment, session: Session, how: str) -> None:
+    """Puts what no release of ours reads where the session's record stood."""
+    key = cli.sessions.store.keys.session(session.id)
+    with redis.Redis.from_url(cli.settings.redis_url) as server:
+        if how == "newer":
+            server.setrange(key, 0, b"\x02")
+            return
+        server.delete(key)
+        if how == "short":
+            server.set(key, b"\x01short")
+        else:
+            server.rpush(key, "x")
+
+
+def test_a_lost_answer_does_not_stop_the_end_of_all(
+    cli: Deployment, make_cli: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everybody = [cli.sessions.create()[0] for _ in range(30)]
+    with FaultyProxy(cli.settings.redis_url, "end all") as proxy:
+        store = make_cli(proxy.url).store
+        really, lost = store.execute_many, list[bool]()
+
+        def losing(operations: Sequence[op.Operation[Any]]) -> list[Any]:
+            ends = any(isinstance(operation, op.EndSession) for operation in operations)
+            proxy.lose_reply = 1.0 if ends and not lost else 0.0  # also of the second sending
+            answers = really(operations)
+            proxy.behave()
+            if any(isinstance(answer, OutcomeUnknownError) for answer in answers):
+                lost.append(True)
+            return answers
+
+        monkeypatch.setattr(store, "execute_many", losing)
+        done = end_all(cli.sessions.core, store)
+    assert (len(lost), done.unreadable) == (1, 0)
+    assert not any(cli.alive(session) for session in everybody)
 
 
 def test_stats_are_the_books(cli: Deployment) -> None:

@@ -7,14 +7,16 @@ import time
 from dataclasses import fields
 from typing import TypeVar
 
+import typer
 from rich.progress import Progress
 
-from sessionsweep.cli.output import note
+from sessionsweep.cli.output import complain, count, note
 from sessionsweep.engine.orphans import Orphans
 from sessionsweep.engine.reclaim import Reclaim
 from sessionsweep.engine.results import OrphanResult, ReclaimResult, SweepResult
 from sessionsweep.engine.sweep import Sweep
 from sessionsweep.engine.trust import Trust
+from sessionsweep.operator.endings import BulkEnd
 from sessionsweep.operator.reached import Deployment
 from sessionsweep.store import operations as op
 
@@ -80,3 +82,18 @@ def _sum(before: R, latest: R) -> R:
         if (type(value) is int and field.name not in LATEST) or field.name == "seconds":
             setattr(latest, field.name, getattr(before, field.name) + value)
     return latest
+
+
+def fail_unreadable(done: BulkEnd) -> None:
+    """Exit status 1 where records can't be read: whoever ended all after a break-in must not take that for done."""
+    if not done.unreadable:
+        return
+    more = done.unreadable - len(done.unreadable_ids)
+    complain(
+        f"{count(done.unreadable, 'record')} can't be read, so what they stand for wasn't ended: "
+        f"{', '.join(done.unreadable_ids)}{f' and {more:,} more' if more else ''}. "
+        "`sessionsweep sessions show ID` says why: those of a newer release are ended by that release; a damaged one "
+        "is taken out of the store by hand "
+        "(docs/operations.md: a record can't be read). Then run this again."
+    )
+    raise typer.Exit(1)

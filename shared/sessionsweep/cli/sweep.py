@@ -147,10 +147,11 @@ def _end_idle(seconds: float, as_json: bool) -> None:
             lambda ended: progress.update(task, description=f"{count(ended, 'session')} ended"),
         )
     if as_json:
-        print_json({"ended": done.ended, "owed": done.owed})
+        print_json(done)
     else:
         owed = count(done.owed, "resource")
         say(f"Ended {count(done.ended, 'session')} idle for {format_duration(seconds)} or longer; {owed} owed.")
+    passes.fail_unreadable(done)
 
 
 def _preview_sessions(seconds: float | None, as_json: bool) -> None:
@@ -168,6 +169,8 @@ def _preview_sessions(seconds: float | None, as_json: bool) -> None:
     say(f"Would end {count(found.sessions, 'session')}: {leaving}.")
     for waits in found.backlog:
         say(f"Already owed at {waits.location}: by {count(waits.sessions, 'session')}.")
+    if found.unreadable:
+        note(f"{count(found.unreadable, 'record')} can't be read, and would stay: see the log of the workers.")
     if IDLE in found.held:
         note("Idle ends are held: see `sessionsweep holds list`.")
 

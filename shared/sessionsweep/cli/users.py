@@ -9,6 +9,7 @@ import typer
 from sessionsweep.cli.connecting import deployment
 from sessionsweep.cli.options import Yes, confirm, session_id
 from sessionsweep.cli.output import count, say, waiting
+from sessionsweep.cli.passes import fail_unreadable
 from sessionsweep.model.states import EndReason
 from sessionsweep.operator.endings import end_all
 
@@ -48,3 +49,4 @@ def end(
             progress.update(task, total=max(alive, 1))
             done = end_all(here.core, here.store, lambda ended: progress.update(task, completed=ended))
         say(f"Ended {count(done.ended, 'session')}; {count(done.owed, 'resource')} owed.")
+        fail_unreadable(done)

@@ -11,7 +11,7 @@ from sessionsweep.deployment import Core, partitions
 from sessionsweep.engine.pace import Pace
 from sessionsweep.engine.results import SweepResult
 from sessionsweep.engine.trust import Trust
-from sessionsweep.errors import OutcomeUnknownError, StoreError, StoreUnavailableError
+from sessionsweep.errors import OutcomeUnknownError, RecordUnreadableError, StoreError, StoreUnavailableError
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from sessionsweep.store.outbox import drain
@@ -63,7 +63,7 @@ class Sweep:
             for part in parts:
                 try:
                     part()
-                except StoreUnavailableError as error:
+                except (StoreUnavailableError, RecordUnreadableError) as error:
                     # one damaged record must not keep the other parts and partitions from their turn
                     log.warning("a part of the sweep failed in partition %s: %s", partition, error)
                     failed = failed or error

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
 from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.engine.pace import Pace
-from sessionsweep.errors import HeldError, StoreError
+from sessionsweep.errors import HeldError, OutcomeUnknownError, RecordUnreadableError, StoreError
 from sessionsweep.model.holds import IDLE
 from sessionsweep.model.session import SessionRecord
 from sessionsweep.model.states import EndReason
@@ -19,23 +19,33 @@ from sessionsweep.store.outbox import drain
 from sessionsweep.store.protocol import Store
 
 STEP = 25  # sessions a round trip, as a sweep: a request that waits behind one waits little
+NAMED = 20  # that can't be read and are named; all are counted
+SENDS = 5  # of a round trip whose answer is lost; the store itself sends each twice
 Progress = Callable[[int], None]
-R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class BulkEnd:
-    """How many were ended, and what they owe now."""
+    """How many were ended, and what they owe now. `unreadable` counts records that can't be read (damaged, or of a
+    newer release), which are left alone; `unreadable_ids` names at most NAMED of them."""
 
-    ended: int
-    owed: int
+    ended: int = 0
+    owed: int = 0
+    unreadable: int = 0
+    unreadable_ids: list[str] = field(default_factory=list)
+
+    def pass_over(self, session_id: str) -> None:
+        """It can't be read."""
+        self.unreadable += 1
+        if len(self.unreadable_ids) < NAMED:
+            self.unreadable_ids.append(session_id)
 
 
 def end_all(core: Core, store: Store, progress: Progress = lambda _: None) -> BulkEnd:
     """Ends every session of the deployment that was created before the call.
 
     It walks all keys, not the wheel: the server's SCAN returns whatever is there throughout, also a session that lost
-    writes left in no slot.
+    writes left in no slot. What can't be read is passed over and told of.
 
     Raises:
         StoreError: it stopped half-way; call again.
@@ -52,6 +62,7 @@ def end_all(core: Core, store: Store, progress: Progress = lambda _: None) -> Bu
 
 def end_idle(core: Core, store: Store, idle_for: float, progress: Progress = lambda _: None) -> BulkEnd:
     """Ends the sessions that nobody has touched for `idle_for` seconds, each re-checked in the step that ends it.
+    What can't be read is passed over and told of.
 
     Raises:
         HeldError: idle ends are held: touches may have been lost.
@@ -93,33 +104,50 @@ def _end(
     ending: Callable[[str], op.EndSession],
     progress: Progress,
 ) -> BulkEnd:
-    pace, ended, owed = Pace(float("inf"), effort=0.8), 0, 0
+    pace, result = Pace(float("inf"), effort=0.8), BulkEnd()
     for partition in run(partitions(core), store):
-        cursor = 0
+        cursor, passed = 0, set[str]()  # SCAN may name one twice
         while True:
             cursor, ids = store.execute(op.ScanSessions(partition, cursor))
             for start in range(0, len(ids), STEP):
-                part = ids[start : start + STEP]
-                peeked = _all(store, [op.PeekSession(session_id) for session_id in part])
-                records = [p.record for p in peeked if p.record is not None]
-                due = [record.session_id for record in records if chosen(record)]
-                for done in _all(store, [ending(session_id) for session_id in due]):
-                    ended += done.done
-                    owed += done.owed
-                progress(ended)
+                part = [session_id for session_id in ids[start : start + STEP] if session_id not in passed]
+                peeked = _each(store, part, op.PeekSession)
+                due = [sid for sid, p in peeked.items() if p is not None and p.record is not None and chosen(p.record)]
+                done = _each(store, due, ending)
+                for session_id, answer in (peeked | done).items():
+                    if answer is None:  # the next run would meet it again, so it must not keep the others from ending
+                        passed.add(session_id)
+                        result.pass_over(session_id)
+                for answer in filter(None, done.values()):
+                    result.ended += answer.done
+                    result.owed += answer.owed
+                progress(result.ended)
                 if due:
                     pace.next()
             while run(drain(partition), store):
                 pass
             if cursor == 0:
                 break
-    return BulkEnd(ended, owed)
+    return result
 
 
-def _all(store: Store, operations: Sequence[op.Operation[R]]) -> list[R]:
-    replies: list[R] = []
-    for answer in store.execute_many(operations):
-        if isinstance(answer, StoreError):
-            raise answer
-        replies.append(answer)
+def _each(store: Store, ids: Sequence[str], asked: Callable[[str], op.Operation[Any]]) -> dict[str, Any]:
+    """The answer for each session; None where its record can't be read. A lost answer is asked for again: peeking and
+    ending are repeatable.
+
+    Raises:
+        StoreError: the store doesn't answer.
+    """
+    replies: dict[str, Any] = {}
+    for send in range(SENDS):
+        left = [session_id for session_id in ids if session_id not in replies]
+        for session_id, answer in zip(left, store.execute_many([asked(one) for one in left]), strict=True):
+            if isinstance(answer, RecordUnreadableError):
+                replies[session_id] = None
+            elif isinstance(answer, OutcomeUnknownError) and send + 1 < SENDS:
+                continue
+            elif isinstance(answer, StoreError):
+                raise answer
+            else:
+                replies[session_id] = answer
     return replies

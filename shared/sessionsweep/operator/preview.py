@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.engine.server import eviction_problem
-from sessionsweep.errors import StoreError, VolumeError
+from sessionsweep.errors import RecordUnreadableError, StoreError, VolumeError
 from sessionsweep.model.holds import ALL, IDLE, SERVER, orphans_scope, volume_scope
 from sessionsweep.model.session import SessionRecord
 from sessionsweep.model.states import EndReason
@@ -41,7 +41,8 @@ class WouldEnd:
 
 @dataclass
 class SweepPreview:
-    """`would_end` names at most NAMED of `sessions`; `held`: scopes of holds that stop it; `backlog`: owed already."""
+    """`would_end` names at most NAMED of `sessions`; `held`: scopes of holds that stop it; `backlog`: owed already;
+    `unreadable`: records that can't be read, which no sweep would end."""
 
     sessions: int = 0
     resources: int = 0
@@ -49,6 +50,7 @@ class SweepPreview:
     would_end: list[WouldEnd] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
     backlog: tuple[Backlog, ...] = ()
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,9 @@ def _judge(
     store: Store, ids: Sequence[str], now: int, why: Callable[[SessionRecord, int], str], preview: SweepPreview
 ) -> None:
     for peeked in store.execute_many([op.PeekSession(session_id) for session_id in ids]):
+        if isinstance(peeked, RecordUnreadableError):
+            preview.unreadable += 1
+            continue
         if isinstance(peeked, StoreError):
             raise peeked
         record = peeked.record

@@ -282,11 +282,12 @@ def end_user(core: Core, user: str, except_id: str | None, reason: str) -> Flow[
                 continue
             try:
                 peeked = yield from ask(op.PeekSession(session_id))
+                theirs = peeked.record is not None and peeked.record.user == user
+                ended += theirs and (yield from ask(op.EndSession(session_id, reason))).done
             except RecordUnreadableError as error:
                 log.warning("a session of user %r can't be ended: %s", user, error)  # the others are
                 continue
-            if peeked.record is not None and peeked.record.user == user:
-                ended += (yield from ask(op.EndSession(session_id, reason))).done
+            if theirs:
                 yield from ask(op.GiveBack(user, session_id))
             else:
                 yield from ask(op.GiveBack(user, session_id, before=places.unbound(peeked.now)))

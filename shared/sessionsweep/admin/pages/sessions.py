@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -12,6 +13,7 @@ from sessionsweep.admin.desk import Here
 from sessionsweep.admin.pages.entry import Actor, Form, PageRoute, Visitor, back_to, one, refuse_readers
 from sessionsweep.admin.pages.rendering import UI, page
 from sessionsweep.admin.problems import BadRequestError, NotFoundError
+from sessionsweep.errors import RecordUnreadableError
 from sessionsweep.model.ids import is_session_id
 from sessionsweep.model.session import MAX_USER
 from sessionsweep.model.states import EndReason
@@ -22,6 +24,8 @@ from sessionsweep.operator.search import Wanted, find
 from sessionsweep.operator.wording import count
 from sessionsweep.sessions import lifecycle
 from sessionsweep.units import parse_duration, parse_size
+
+log = logging.getLogger(__name__)
 
 MOST = 50  # sessions a page
 SELECTED = 100  # that may be ended at once; ends are atomic each, one by one
@@ -43,6 +47,7 @@ def table(
     state: Text = "",
     cursor: Text = "",
     ended: Annotated[int, Query(ge=0, le=10**9)] = -1,
+    unreadable: Annotated[int, Query(ge=0, le=SELECTED)] = 0,
 ) -> Response:
     """The sessions that fit, those due first on top. Reading renews none of them."""
     wrong, values = "", dict[str, Any]()
@@ -70,7 +75,7 @@ def table(
         filled=filled,
         query=urlencode(filled),
         states=[Life.LIVE, Life.DUE],
-        said=f"{count(ended, 'session')} ended." if ended >= 0 else None,
+        said=f"{count(ended, 'session')} ended.{_left(unreadable)}" if ended >= 0 else None,
         **({"sessions": [], "next_cursor": None, "looked_at": 0} | values),
     )
 
@@ -90,11 +95,15 @@ def confirm_selected(
 
 @router.post(f"{UI}/sessions/end")
 def end_selected(request: Request, here: Here, visit: Actor, form: Form) -> Response:
-    """Ends the selected. One that has ended meanwhile is left as it is."""
-    done = sum(
-        here.run(lifecycle.end(here.core, value, EndReason.ADMIN)).done for value in _selected(form.get("id", []))
-    )
-    return back_to(request, here, f"{UI}/sessions", ended=done)
+    """Ends the selected. One that has ended meanwhile, or can't be read, is left as it is."""
+    done = unreadable = 0
+    for value in _selected(form.get("id", [])):
+        try:
+            done += here.run(lifecycle.end(here.core, value, EndReason.ADMIN)).done
+        except RecordUnreadableError as error:
+            log.warning("session %s can't be ended: %s", value, error)  # the others are
+            unreadable += 1
+    return back_to(request, here, f"{UI}/sessions", ended=done, **({"unreadable": unreadable} if unreadable else {}))
 
 
 @router.get(f"{UI}/users/end")
@@ -200,6 +209,10 @@ def _known(session_id: str) -> str:
     if not is_session_id(session_id):
         raise NotFoundError(_no_id(session_id))
     return session_id
+
+
+def _left(unreadable: int) -> str:
+    return f" {count(unreadable, 'record')} can't be read and stayed; the log names each." if unreadable else ""
 
 
 def _no_id(text: str) -> str:

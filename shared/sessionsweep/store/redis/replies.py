@@ -26,7 +26,8 @@ def refused(error: Exception) -> StoreError:
     text = str(error)
     if "OOM" in text or "maxmemory" in text:
         return StoreFullError(f"the store is at its memory limit and takes nothing new: {text}")
-    if text.startswith(("FORMAT ", "DAMAGED ")):
+    # WRONGTYPE: something else stands where a record stood
+    if text.startswith(("FORMAT ", "DAMAGED ", "WRONGTYPE ")):
         return RecordUnreadableError(f"the store can't read it: {text.partition(' ')[2]}")
     return StoreUnavailableError(f"the store refused: {text}")
 

@@ -110,7 +110,8 @@ class RedisStore:
             except driver.ResponseError as error:  # wrong password, loading its data
                 raise replies.refused(error) from error
             except _BROKEN as error:
-                raise replies.unreachable(error) from error
+                # sent before and sent again in vain: its outcome is unknown, not "nothing was done"
+                raise (replies.cut(error) if last else replies.unreachable(error)) from error
             try:
                 channel.send(packed)
                 reply = channel.reply()
@@ -147,7 +148,7 @@ class RedisStore:
             except StoreError as error:
                 return [error] * len(batch)
             except _BROKEN as error:
-                return [replies.unreachable(error)] * len(batch)
+                return [replies.cut(error) if last else replies.unreachable(error)] * len(batch)
             try:
                 channel.send(b"".join(batch))
                 answers = [channel.reply() for _ in batch]
