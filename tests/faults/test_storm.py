@@ -84,7 +84,7 @@ def test_a_session_that_ends_while_it_is_used_is_seen(
     with running(nurseries.of(0), order):
         wait_until(ended, what="one is missed")
     world.settle()
-    with pytest.raises(AssertionError, match="was over .* after it was used"):
+    with pytest.raises(AssertionError, match=r"was over .* after it was used"):
         world.judge()
     world.judge(steady=False)
     world.close()
