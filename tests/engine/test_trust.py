@@ -284,6 +284,7 @@ def test_a_web_node_opens_a_volume_again_that_was_adopted(make_node: Callable[..
 
 def test_a_copied_disk_is_not_mounted_beside_its_original(make_node: Callable[..., Node], tmp_path: Path) -> None:
     node = make_node(volumes=f"one={tmp_path}/one,two={tmp_path}/two")
+    node.mount()
     session, _, path = node.session_with_file()
     shutil.rmtree(tmp_path / "two")
     shutil.copytree(tmp_path / "one", tmp_path / "two")

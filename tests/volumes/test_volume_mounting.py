@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ from sessionsweep.settings import VolumeSpec
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import Flow, Work, run
 from sessionsweep.store.memory import MemoryStore
+from sessionsweep.volumes import tree
+from sessionsweep.volumes import volume as volume_module
 from sessionsweep.volumes.mounting import Mounts
 from sessionsweep.volumes.volume import Volume
 
@@ -77,6 +81,107 @@ def mounts(tmp_path: Path) -> Iterator[tuple[Mounts, MemoryStore]]:
     assert run(made.mount(), store) == []
     yield made, store
     made.close()
+
+
+@pytest.fixture
+def hanging(mounts: tuple[Mounts, MemoryStore], monkeypatch: pytest.MonkeyPatch) -> Mounts:
+    """The same node after a restart: nothing is open, and whoever touches the disk of `a` would wait for ever."""
+    before, _ = mounts
+    open_root = tree.open_root
+
+    def touch(path: Path) -> int:
+        assert path.name != "a", "it touches the disk that hangs"
+        return open_root(path)
+
+    monkeypatch.setattr(tree, "open_root", touch)
+    monkeypatch.setattr(volume_module, "open_root", touch)
+    return Mounts("node", before.specs)
+
+
+def test_what_lies_on_one_disk_opens_no_other(mounts: tuple[Mounts, MemoryStore], hanging: Mounts) -> None:
+    before, store = mounts
+    good = volume_location(before.here()[1].id)
+    assert run(hanging.holding(good), store).name == "b"
+    hanging.forget("b")
+    assert run(hanging.for_new_files("b"), store).name == "b"
+    hanging.forget("b")
+    run(hanging.mount_for([good]), store)
+    assert [volume.name for volume in hanging.here()] == ["b"]
+
+
+def test_what_lies_on_another_node_opens_no_disk_that_was_mounted_here(
+    mounts: tuple[Mounts, MemoryStore], hanging: Mounts
+) -> None:
+    _, store = mounts
+    store.execute(op.TablePut("mounts", "other/c", "c" * 16))
+    with pytest.raises(VolumeNotHereError) as problem:
+        run(hanging.holding(f"v.{'c' * 16}"), store)
+    assert problem.value.nodes == ("other",)
+
+
+def test_a_silent_disk_is_not_touched_until_it_answers(mounts: tuple[Mounts, MemoryStore], hanging: Mounts) -> None:
+    before, store = mounts
+    bad, good = before.here()
+    hanging.silence("a", True)
+    assert run(hanging.mount(), store) == []
+    assert [volume.name for volume in hanging.here()] == ["b"]
+    with pytest.raises(VolumeNotHereError):
+        run(hanging.holding(volume_location(bad.id)), store)
+    before.silence("a", True)
+    assert (before.here(), before.opened()) == ([good], [bad, good])
+    with pytest.raises(VolumeNotHereError):
+        run(before.holding(volume_location(bad.id)), store)
+    before.silence("a", False)
+    assert before.here() == [bad, good]
+
+
+def test_a_forked_process_hears_of_a_disk_that_falls_silent(mounts: tuple[Mounts, MemoryStore]) -> None:
+    ours, _ = mounts
+    theirs = Mounts("node", ours.specs)
+    theirs.watch_with(ours)
+    (their_end, our_end), child = os.pipe(), os.fork()
+    if child == 0:
+        os.read(their_end, 1)
+        os._exit(42 if theirs.is_silent("a") and not theirs.is_silent("b") else 1)
+    ours.silence("a", True)
+    os.write(our_end, b"x")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+    os.close(their_end)
+    os.close(our_end)
+
+
+@pytest.mark.parametrize("swapped", [True, False], ids=["swapped", "carried from another node"])
+def test_a_disk_that_lies_where_another_did_is_found(mounts: tuple[Mounts, MemoryStore], swapped: bool) -> None:
+    before, store = mounts
+    specs, wanted = before.specs, before.here()[0]
+    if swapped:
+        first, second = (Path(spec.path) for spec in specs)
+        first.rename(first.with_name("x"))
+        second.rename(first)
+        first.with_name("x").rename(second)
+        again = Mounts("node", specs)
+    else:
+        again = Mounts("other", [VolumeSpec("c", str(wanted.root))])
+    assert run(again.holding(volume_location(wanted.id)), store).id == wanted.id
+
+
+@pytest.mark.parametrize("at", range(STEPS))
+def test_of_two_copies_that_are_mounted_at_once_one_is_refused(tmp_path: Path, at: int) -> None:
+    store = MemoryStore()
+    assert run(Mounts("other", [VolumeSpec("a", str(tmp_path / "a"))]).mount(), store) == []
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    ours = Mounts("node", [VolumeSpec(name, str(tmp_path / name)) for name in ("a", "b")])
+    results: list[Any] = []
+    problems: list[Any] = []
+    for number, result in enumerate(one_by_one(ours.mount(["a"]), store)):
+        if number == at:
+            problems = run(ours.mount(["b"]), store)
+        results.append(result)
+    assert [problem.reason for problem in [*results[-1], *problems]] == ["twice-mounted"] * (at < len(results))
+    assert len(ours.here()) == 1
+    assert [row for row in store.execute(op.Table("mounts")) if row.startswith("node/")] == [
+        f"node/{ours.here()[0].name}"
+    ]
 
 
 @pytest.mark.parametrize("at", range(3))

@@ -101,7 +101,8 @@ class Orphans:
     ) -> OrphanResult:
         """Walks on from where the last run stopped, within `budget` seconds."""
         result, pace = OrphanResult(), Pace(budget, effort, stop, "orphans", self._core.meter)
-        run(self._core.mounts.mount(), self._store)
+        wanted = None if volume_ids is None else [volume_location(volume_id) for volume_id in volume_ids]
+        run(self._core.mounts.mount_for(wanted), self._store)  # and no other volume, whose disk may hang
         for volume in self._core.mounts.here():
             if volume_ids is not None and volume.id not in volume_ids:
                 continue

@@ -49,7 +49,9 @@ class Reclaim:
     ) -> ReclaimResult:
         """Destroys what is due by `now` on this node's volumes (or only on those named)."""
         result, pace = ReclaimResult(), Pace(budget, effort, stop, "reclaim", self._core.meter)
-        run(self._core.mounts.mount(), self._store)
+        # a reclaim of one volume opens no other: that one's disk may hang
+        wanted = None if volume_ids is None else [volume_location(volume_id) for volume_id in volume_ids]
+        run(self._core.mounts.mount_for(wanted), self._store)
         everywhere = run(partitions(self._core), self._store)
         for volume in self._core.mounts.here():
             if volume_ids is not None and volume.id not in volume_ids:

@@ -112,9 +112,9 @@ class Trust:
             return False
         return True
 
-    def mark_time(self) -> dict[str, str]:
-        """Writes the store's time as a high-water mark to the store and to each volume that is trusted. Answers which
-        volumes can't be written: their ids and the errors' names.
+    def mark_time(self, name: str | None = None) -> dict[str, str]:
+        """Writes the store's time as a high-water mark to the store and to each volume (or the one named) that is
+        trusted. Answers which volumes can't be written: their ids and the errors' names.
 
         Each volume has a mark of its own in the store: one that was not marked for long can't tell a roll-back, and
         would hide it from the others if they shared one. It is compared where it is raised: the store may have been
@@ -122,6 +122,8 @@ class Trust:
         """
         failed: dict[str, str] = {}
         for volume in self._core.mounts.here():
+            if name is not None and volume.name != name:
+                continue
             with self._noted(volume, failed):
                 self.permit(volume)
                 seen = volume.high_water() or 0

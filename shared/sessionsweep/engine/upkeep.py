@@ -21,6 +21,7 @@ from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from sessionsweep.store.protocol import Store
 from sessionsweep.volumes.space import Space, space_on
+from sessionsweep.volumes.volume import Volume
 
 log = logging.getLogger(__name__)
 
@@ -59,20 +60,33 @@ class Upkeep:
         self._queues = list(queues) if queues is not None else self._queues
         facts = self._store.execute(op.Facts())
         self._server.look(facts)
-        volumes = {volume.id: volume.name for volume in self._core.mounts.here()}
-        space = {id_: {"used": s.used, "free": s.free} for id_, s in self._space.items() if id_ in volumes}
+        volumes = {volume.id: volume.name for volume in self._core.mounts.opened()} | self._never_opened()
+        space = {id_: {"used": s.used, "free": s.free} for id_, s in dict(self._space).items() if id_ in volumes}
         row = {"at": facts.now, "volumes": volumes, "queues": self._queues, "space": space}
-        row["unwritable"] = {id_: error for id_, error in self._unwritable.items() if id_ in volumes}
+        row["unwritable"] = {id_: error for id_, error in dict(self._unwritable).items() if id_ in volumes}
         self._store.execute(op.TablePut("n", self._core.settings.node, json.dumps(row)))
 
     def run_once(self, now: int = 0) -> UpkeepResult:
-        """Mounts what is missing, looks how full disks are, beats, marks the time, closes what the dead left, mends a
-        slice of the keys, writes the trends' snapshots."""
+        """All of it: of each disk, and of the store."""
+        for spec in self._core.mounts.specs:
+            self.tend(spec.name)
+        return self.tidy()
+
+    def tend(self, name: str) -> None:
+        """One volume's, which touches its disk and no other: mounts it where it is missing, looks how full it is, marks
+        the time."""
+        run(self._core.mounts.mount([name]), self._store)
+        for volume in self._core.mounts.here():
+            if volume.name == name:
+                self._measure(volume)
+                self._unwritable.pop(volume.id, None)
+                self._unwritable.update(self._trust.mark_time(name))
+
+    def tidy(self) -> UpkeepResult:
+        """The store's, which touches no disk: beats, closes what the dead left, mends a slice of the keys, writes the
+        trends' snapshots."""
         result = UpkeepResult()
-        run(self._core.mounts.mount(), self._store)
-        self._measure()
         self.beat_heart()
-        self._unwritable = self._trust.mark_time()
         facts = self._store.execute(op.Facts())
         if self._core.settings.mode != "observe":
             self._dead_processes(facts.now, result)
@@ -81,16 +95,23 @@ class Upkeep:
         self._trend.run_once(self._store.execute(op.Facts()).now)  # last: nothing depends on it
         return result
 
-    def _measure(self) -> None:
-        found = {}
-        for volume in self._core.mounts.here():
-            try:
-                found[volume.id] = space_on(volume)
-            except VolumeUntrustedError:
-                continue  # the time mark finds the same, and holds it
-            except OSError as error:
-                log.warning("volume %s doesn't say how full it is: %s", volume.name, error)
-        self._space = found
+    def _never_opened(self) -> dict[str, str]:
+        """Volumes of this node whose disks hang since before this process began: who counts its dead must not take
+        them for gone."""
+        mounts = self._core.mounts
+        silent = [spec.name for spec in mounts.missing() if mounts.is_silent(spec.name)]
+        known = self._store.execute(op.Table("mounts")) if silent else {}
+        rows = {name: known.get(f"{mounts.node}/{name}") for name in silent}
+        return {volume_id: name for name, volume_id in rows.items() if volume_id is not None}
+
+    def _measure(self, volume: Volume) -> None:
+        self._space.pop(volume.id, None)
+        try:
+            self._space[volume.id] = space_on(volume)
+        except VolumeUntrustedError:
+            return  # the time mark finds the same, and holds it
+        except OSError as error:
+            log.warning("volume %s doesn't say how full it is: %s", volume.name, error)
 
     def _dead_processes(self, now: int, result: UpkeepResult) -> None:
         beats = {name: decimal(at) for name, at in self._store.execute(op.Table("p")).items()}
