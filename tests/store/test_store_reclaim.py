@@ -330,6 +330,52 @@ def test_a_dead_location_is_emptied_by_its_finder(store: Subject) -> None:
     assert store.books()["gone"] == 2
 
 
+def close_as_dead(store: Subject, lease_id: str) -> int:
+    """As upkeep does with what a web process left; how many streams it closed."""
+    closed = 0
+    while found := store.leased(PROCESS, f"{lease_id} {closed}", dead=True):
+        for sid, streams in found.items():
+            for stream in streams:
+                closed += store.settle(sid, stream, "gone", PROCESS, own=True).counted
+    return closed
+
+
+def test_a_process_whose_streams_are_all_closed_is_listed_no_more(store: Subject) -> None:
+    """Each web process that ever was would be looked at once a second, for ever."""
+    sid = store.create()
+    for _ in range(2):
+        store.register(sid, kind="s", location=PROCESS, live=True)
+    store.file(sid)
+    assert store.leased(PROCESS, "the first", dead=True, limit=1), "one stream is left"
+    assert {depth.location for depth in store.do(op.Queues(P))} == {PROCESS, DISK}
+    assert close_as_dead(store, "lease") == 2
+    assert [depth.location for depth in store.do(op.Queues(P))] == [DISK]
+    store.do(op.Lease(P, DISK, "a disk", 1000, dead=True))
+    assert store.queue() is not None, "a disk may come back"
+
+
+def test_a_process_that_was_only_paused_is_listed_again(store: Subject) -> None:
+    """The session knows the location already, and its queue must be found all the same."""
+    sid = store.create()
+    store.register(sid, kind="s", location=PROCESS, live=True)
+    assert close_as_dead(store, "lease") == 1
+    assert store.queue(PROCESS) is None
+    stream = store.register(sid, kind="s", location=PROCESS, live=True)
+    assert store.queue(PROCESS) == op.QueueDepth(PROCESS, 0, 0)
+    assert store.leased(PROCESS, "again", dead=True) == {sid: {stream}}
+
+
+def test_a_process_listed_no_more_comes_back_with_what_its_sessions_owe(store: Subject) -> None:
+    sid = store.create()
+    store.register(sid, kind="s", location=PROCESS, live=True)
+    assert close_as_dead(store, "lease") == 1
+    store.file(sid)
+    store.end(sid)
+    assert store.queue(PROCESS) == op.QueueDepth(PROCESS, 1, 1)
+    assert close_as_dead(store, "again") == 0
+    assert store.queue(PROCESS) is None
+
+
 def test_a_stream_that_ends_with_its_session_is_due_at_once(store: Subject) -> None:
     sid = store.create()
     stream = store.register(sid, kind="s", location=PROCESS, live=True)

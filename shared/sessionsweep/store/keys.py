@@ -11,7 +11,7 @@ the namespace. docs/keyspace.md shows the literal commands of each operation.
     ss:{07}:t:<sid>      hash        tombstone of an ended session that owned something; then its receipt (TTL)
     ss:{07}:q:<location> sorted set  next attempt → sid: the reclaim queue
     ss:{07}:b:<location>:<lease> list  the ids of one leased batch; its TTL is the lease
-    ss:{07}:l            hash        location → entries ever queued there (which queues exist)
+    ss:{07}:l            hash        the locations that have a queue, or had one; without dead processes
     ss:{07}:dl           sorted set  since → `<sid> <rid>`: dead letters
     ss:{07}:o            list        outbox: places to give back in users' books and the book of all
     ss:{07}:a:<hash>     string      alias of an app's own key → sid

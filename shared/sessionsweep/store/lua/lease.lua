@@ -88,4 +88,6 @@ end
 close_books(prefix)
 local first = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
 local next_due = tonumber(first[2] or '0')
+-- each web process that ever was would be looked at for ever; one that was only paused is listed again by its next stream
+if dead == '1' and #first == 0 and string.sub(location, 1, 2) == 'p.' then redis.call('HDEL', prefix .. 'l', location) end
 return {entries, next_due < FAR and string.format('%.0f', next_due) or '0', now}

@@ -72,6 +72,8 @@ def lease(state: State, partition: Partition, operation: Lease, now: int) -> Lea
     if batch.ids and known is None:
         partition.batches[key] = batch
     first = queue.earliest()
+    if operation.dead and first is None and location.startswith("p."):
+        del partition.queues[location]  # one that was only paused comes back with its next stream
     return Leased(tuple(entries), first[0] if first is not None and first[0] < FAR else 0, now)
 
 
@@ -116,9 +118,6 @@ def _batch(partition: Partition, key: tuple[str, str], now: int) -> Batch | None
 
 def requeue(state: State, partition: Partition, session_id: str, location: str, now: int) -> int:
     """Sets a session's place in one queue by what it still owes there; answers how many resources that is."""
-    queue = partition.queues.get(location)
-    if queue is None:
-        return 0
     holdings = partition.holdings.get(session_id)
     live = session_id in state.sessions
     grave = partition.grave(session_id, now)
@@ -133,9 +132,9 @@ def requeue(state: State, partition: Partition, session_id: str, location: str, 
         elif resource.kind == STREAM and resource.state is not ResourceState.DEAD:
             streams = True
     if owed or streams:
-        queue.put(session_id, earliest)
-    else:
-        queue.remove(session_id)
+        partition.queue(location).put(session_id, earliest)
+    elif location in partition.queues:
+        partition.queues[location].remove(session_id)
     return owed
 
 

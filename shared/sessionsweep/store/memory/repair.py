@@ -40,7 +40,8 @@ def mend(state: State, partition: Partition, operation: Mend, now: int) -> Mende
     missing = False
     for place in holdings.places:
         # an entry that never comes due was made for live streams: it is as good as none
-        if partition.queue(place).times.get(session_id, FAR) >= FAR:
+        queue = partition.queues.get(place)
+        if queue is None or queue.times.get(session_id, FAR) >= FAR:
             missing = requeue(state, partition, session_id, place, now) > 0 or missing
     if grave is None:
         return Mended("buried")

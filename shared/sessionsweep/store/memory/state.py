@@ -194,7 +194,7 @@ class Partition:
         self.receipts: TimedSet[str] = TimedSet()
         self.short: TimedSet[str] = TimedSet()  # ended young, owing nothing: until a reservation of theirs is over
         self.intents: TimedSet[tuple[str, str]] = TimedSet()
-        self.queues: dict[str, TimedSet[str]] = {}  # a location that was ever used stays
+        self.queues: dict[str, TimedSet[str]] = {}  # a location that was ever used stays, but for dead processes
         self.batches: dict[tuple[str, str], Batch] = {}
         self.dead: TimedSet[tuple[str, str]] = TimedSet()
         self.outbox: deque[bytes] = deque()
