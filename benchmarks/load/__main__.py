@@ -15,6 +15,9 @@ from benchmarks.load import load, soak
 from benchmarks.load.faults import Fault
 from benchmarks.load.openloop import PERCENTILES, Measured
 from benchmarks.load.tables import table, verdicts
+from benchmarks.load.visitors import CAME_BACK, ENDED
+from sessionsweep.model.snapshots import ENDED_BY
+from sessionsweep.model.states import EndReason
 
 RESULTS = Path(__file__).parents[1] / "results"
 MILLISECONDS = [f"{name} ms" for name in PERCENTILES]
@@ -59,7 +62,17 @@ def _soak(outcome: soak.Outcome) -> list[str]:
         (role, one["lives"], one["rss_median"] / 1e6, one["rss_max"] / 1e6, one["fds_max"], one["threads_max"])
         for role, one in outcome.as_json()["roles"].items()
     ]
-    return [_faults(outcome.faults), table(heads, rows), _latencies({"while soaking": outcome.traffic})]
+    counts = outcome.record.counts
+    rests = f"visitors: {counts[CAME_BACK]} {CAME_BACK}; {counts[ENDED]} sessions {ENDED}"
+    ended = f"by the books {outcome.books.get(ENDED_BY[EndReason.IDLE], 0)} ended idle"
+    missed = f"faults that found nothing to harm: {len(outcome.missed)}; that never bit: {outcome.never}"
+    return [
+        _faults(outcome.faults),
+        missed,
+        table(heads, rows),
+        _latencies({"while soaking": outcome.traffic}),
+        f"{rests}, {ended}",
+    ]
 
 
 def _load(outcome: load.Outcome) -> list[str]:
@@ -73,18 +86,19 @@ def _load(outcome: load.Outcome) -> list[str]:
     stretches = {"held": outcome.held, "with kills": outcome.faulty}
     return [
         table(("side", "rate/s", "", "p50 ms", "p99 ms", "failed"), steps),
-        f"side by side at {beside['rate']}/s:",
+        f"side by side at {beside['rate']}/s; failed, and in no percentile: {beside['failed']}",
         table(("side", *MILLISECONDS, "processor ms a request"), rows),
         table(("ratio", ""), ratios),
         _latencies({name: one for name, one in stretches.items() if one}),
         _faults(outcome.faults),
+        f"kills that found nobody: {len(outcome.missed)}",
         f"files left: ours {outcome.left['ours']}, theirs {outcome.left['theirs']}; sessions owed: {outcome.owed}",
     ]
 
 
 def _faults(done: Sequence[Fault]) -> str:
-    heads = ("fault", "role", "at s", "lasted s", "requests after s", "debt falls after s")
-    return table(heads, [(f.kind, f.role, f.at, f.lasted, f.web, f.debt) for f in done])
+    heads = ("fault", "role", "did", "at s", "lasted s", "requests after s", "debt falls after s", "back after s")
+    return table(heads, [(f.kind, f.role, f.did, f.at, f.lasted, f.web, f.debt, f.back) for f in done])
 
 
 def _latencies(found: dict[str, Measured]) -> str:
@@ -94,7 +108,8 @@ def _latencies(found: dict[str, Measured]) -> str:
         late = told["generator_late_ms"]["p99"]
         rows.append((name, one.rate, one.count, one.failures, *told["latency_ms"].values(), late, one.longest_gap))
     heads = ("stretch", "rate/s", "answered", "failed", *MILLISECONDS, "generator late p99 ms", "longest gap s")
-    return table(heads, rows)
+    caption = "latencies of the requests that were answered as they should be; a failed one is in no percentile:"
+    return f"{caption}\n{table(heads, rows)}"
 
 
 def _arguments() -> argparse.Namespace:

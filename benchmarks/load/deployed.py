@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ import redis
 from benchmarks.load.http11 import Address
 from sessionsweep.volumes.layout import FILES
 from sessionsweep_workers.devstack.ports import LOOPBACK, free_port
+from sessionsweep_workers.devstack.quiet import READY
 from sessionsweep_workers.devstack.readiness import Readiness, answers
 from sessionsweep_workers.devstack.server import EmbeddedServer
 from sessionsweep_workers.devstack.spawn import Child, spawn, stop
@@ -125,19 +126,26 @@ class Up(Side):
         return found | {name: pid for name, pid in named.items() if pid and _parent(pid) == self._up.pid}
 
     @contextlib.contextmanager
-    def another(self, role: str) -> Iterator[None]:
-        """One more process like that role's present one meanwhile, killed in the end; none where that isn't there."""
-        pid = self.pids().get(role)
-        if pid is None:
-            yield
+    def another(self, role: str) -> Iterator[Callable[[], bool]]:
+        """One more process like that role's present one meanwhile, killed in the end; none where that isn't there.
+        What it yields tells whether it became ready and lives."""
+        pid = self.pids().get(role, 0)
+        try:
+            argv, environ = (
+                Path(f"/proc/{pid}/{what}").read_text().split("\0")[:-1] for what in ("cmdline", "environ")
+            )
+            cwd = Path(f"/proc/{pid}/cwd").readlink()
+        except OSError:
+            yield lambda: False
             return
-        argv, environ = (Path(f"/proc/{pid}/{name}").read_text().split("\0")[:-1] for name in ("cmdline", "environ"))
         own = self.folder / f"another-{role}"  # it shares no file with the first
         argv = [str(own) if before == "--schedule" else word for before, word in zip(["", *argv], argv, strict=False)]
         env = dict(entry.split("=", 1) for entry in environ)
-        twin = spawn(argv, env=env, cwd=ROOT, stdout=self.log)
+        own_log = own.with_suffix(".log")
+        with own_log.open("wb") as log:
+            twin = spawn(argv, env=env, cwd=cwd, stdout=log)
         try:
-            yield
+            yield lambda: twin.poll() is None and READY in own_log.read_text(errors="replace")
         finally:
             twin.kill()
             twin.wait()

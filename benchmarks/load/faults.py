@@ -10,8 +10,9 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import redis
 
@@ -20,33 +21,58 @@ from benchmarks.load.deployed import Up
 from benchmarks.load.http11 import Address
 from sessionsweep.volumes.layout import relative
 
+DEADLY = ("kill", "term")
+Kinds = Sequence[tuple[str, Sequence[str]]]  # each a kind of fault and the roles of which one is struck
+STARTS_WITHIN = 15.0  # seconds that a second beat gets to become ready
 GIVE_UP = 180.0  # seconds after which a recovery is no longer waited for, unless told otherwise
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault and its end. Seconds since the fault began: `web` until each node has again stored a file and ended a
-    session, `debt` until those files are gone from each node's own disk; None: given up."""
+    """One fault that bit, and its end. `did`: how many processes, connections, scripts or messages it met. Seconds
+    since the fault began: `web` until each node has again stored a file and ended a session, `debt` until those files
+    are gone from each node's own disk, `back` until another process is in the killed one's place; None: given up."""
 
     at: float
     kind: str
     role: str
+    did: int
     lasted: float
     web: float | None
     debt: float | None
+    back: float | None
 
     def as_json(self) -> dict[str, object]:
         """For the report."""
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A fault that did nothing: its role was just away, or nothing waited that could be lost."""
+
+    at: float
+    kind: str
+    role: str
+
+    def as_json(self) -> dict[str, object]:
+        """For the report."""
+        return asdict(self)
+
+
+def never_bit(kinds: Kinds, done: Sequence[Fault]) -> list[str]:
+    """Those of the kinds that did nothing in a whole run."""
+    bit = {(fault.kind, fault.role) for fault in done}
+    return [f"{kind} {'/'.join(roles)}" for kind, roles in kinds if not any((kind, role) in bit for role in roles)]
+
+
 class Faults(threading.Thread):
     """One fault after the other until closed, each when the last is recovered from and a pause is over.
 
     Args:
-        kinds: (kind, roles), dealt like cards; see `_do`.
+        kinds: dealt like cards; see `_do`.
         pause: shortest and longest pause, seconds.
-        spared: the letter of the node whose processes live on at a moment (seconds); its twin dies instead.
+        spared: roles whose processes live on at a moment (seconds), so that they grow old.
         give_up: seconds after which a recovery is no longer waited for.
         interval: of the deployment's beat, seconds: how long messages pile up, and beats are absent or doubled.
     """
@@ -55,14 +81,15 @@ class Faults(threading.Thread):
         self,
         up: Up,
         seed: str,
-        kinds: Sequence[tuple[str, Sequence[str]]],
+        kinds: Kinds,
         pause: tuple[float, float],
-        spared: Callable[[float], str] = lambda _: "",
+        spared: Callable[[float], Collection[str]] = lambda _: (),
         give_up: float = GIVE_UP,
         interval: float = 5.0,
     ) -> None:
         super().__init__(name="faults", daemon=True)
         self.done: list[Fault] = []
+        self.missed: list[Missed] = []
         self.error: BaseException | None = None
         self._up, self._dice, self._kinds, self._pause = up, random.Random(f"{seed} faults"), kinds, pause
         self._spared, self._give_up, self._interval = spared, give_up, interval
@@ -84,52 +111,64 @@ class Faults(threading.Thread):
         if not self._deck:  # each kind comes before any comes again
             self._deck = self._dice.sample(self._kinds, len(self._kinds))
         kind, roles = self._deck.pop()
-        role = self._dice.choice(roles)
-        if kind in ("kill", "term") and (spared := self._spared(at)) and role.endswith(f"-{spared}"):
-            role = role[: -len(spared)] + ("b" if spared == "a" else "a")
+        spared = self._spared(at) if kind in DEADLY else ()
+        role = self._dice.choice([role for role in roles if role not in spared])
+        pid = self._up.pids().get(role, 0)
         begun = time.monotonic()
-        self._do(kind, role)
+        did = self._do(kind, role)
         lasted = time.monotonic() - begun
-        web, debt = recovery(self._up, begun, self._give_up)
-        self.done.append(Fault(round(at, 1), kind, role, round(lasted, 2), web, debt))
+        if not did:
+            self.missed.append(Missed(round(at, 1), kind, role))
+            return
+        web, debt, back = recovery(self._up, begun, self._give_up, role, pid if kind in DEADLY else 0)
+        self.done.append(Fault(round(at, 1), kind, role, did, round(lasted, 2), web, debt, back))
 
-    def _do(self, kind: str, role: str) -> None:
+    def _do(self, kind: str, role: str) -> int:
+        """How much it did; 0: nothing, and it was no fault."""
         if role == "redis" and kind == "kill":
             self._up.server.kill()
             self._closed.wait(self._dice.uniform(0, 2))  # whoever starts servers again isn't there at once
             self._up.server.start(timeout=120)
-        elif kind in ("kill", "term"):
-            self._signal(role, signal.SIGKILL if kind == "kill" else signal.SIGTERM)
-        elif kind == "stop":
-            with self._stopped(role):
-                self._closed.wait(self._dice.uniform(1, 6))
-        elif kind == "cut":
-            self._client.client_kill_filter(_type="normal", skipme=True)
-        elif kind == "flush scripts":
+            return 1
+        if kind in DEADLY:
+            return int(self._signal(role, signal.SIGKILL if kind == "kill" else signal.SIGTERM) > 0)
+        if kind in ("stop", "no beat"):
+            shortest, longest = (1, 6) if kind == "stop" else (2 * self._interval, 3 * self._interval)
+            with self._stopped(role) as stopped:
+                self._closed.wait(self._dice.uniform(shortest, longest))
+            return int(stopped)
+        if kind == "two beats":
+            with self._up.another(role) as works:
+                deadline = time.monotonic() + STARTS_WITHIN
+                while not works() and time.monotonic() < deadline and not self._closed.wait(0.05):
+                    pass
+                self._closed.wait(self._dice.uniform(2, 3) * self._interval)
+                return int(works())
+        return self._to_the_server(kind)
+
+    def _to_the_server(self, kind: str) -> int:
+        if kind == "cut":
+            return int(self._client.client_kill_filter(_type="normal", skipme=True))
+        if kind == "flush scripts":
+            known = int(self._client.info("memory")["number_of_cached_scripts"])
             self._client.script_flush()
-        elif kind == "lose messages":
-            messages.lose(self._client)
-        elif kind == "double messages":
-            # they are late, too: nobody takes them meanwhile
-            with self._stopped("worker-a"), self._stopped("worker-b"):
-                self._closed.wait(self._dice.uniform(1, 1.6) * self._interval)
-                messages.double(self._client, self._dice)
-        elif kind == "forge messages":
-            messages.forge(self._client, self._dice)
-        elif kind == "no beat":
-            with self._stopped(role):
-                self._closed.wait(self._dice.uniform(2, 3) * self._interval)
-        elif kind == "two beats":
-            with self._up.another(role):
-                self._closed.wait(self._dice.uniform(2, 3) * self._interval)
-        else:
+            return known
+        if kind == "forge messages":
+            return messages.forge(self._client, self._dice, within=10 + 2 * self._interval)
+        if kind not in ("lose messages", "double messages"):
             raise ValueError(kind)
+        # Nobody takes them meanwhile, so there are some; and those that stay are late.
+        with self._stopped("worker-a"), self._stopped("worker-b"):
+            self._closed.wait(self._dice.uniform(1, 1.6) * self._interval)
+            lose = kind == "lose messages"
+            return messages.lose(self._client) if lose else messages.double(self._client, self._dice)
 
     @contextlib.contextmanager
-    def _stopped(self, role: str) -> Iterator[None]:
+    def _stopped(self, role: str) -> Iterator[bool]:
+        """Whether there was anything to stop."""
         pid = self._signal(role, signal.SIGSTOP)
         try:
-            yield
+            yield pid > 0
         finally:
             if pid:
                 with contextlib.suppress(ProcessLookupError):
@@ -158,25 +197,28 @@ class Faults(threading.Thread):
         return self.done
 
 
-def recovery(up: Up, since: float, give_up: float) -> tuple[float | None, float | None]:
-    """(web, debt) of `Fault`."""
-    deadline = since + give_up
+def recovery(
+    up: Up, since: float, give_up: float, role: str = "", pid: int = 0
+) -> tuple[float | None, float | None, float | None]:
+    """(web, debt, back) of `Fault`, where the process `pid` of that role was killed."""
     waiting = dict(zip(up.nodes, up.own, strict=True))
-    owed = []
-    while waiting and time.monotonic() < deadline:
+    owed: list[Path] = []
+    web = debt = None
+    back = None if pid else 0.0
+    while None in (web, debt, back) and (now := round(time.monotonic() - since, 2)) < give_up:
+        if back is None and up.pids().get(role, pid) != pid:
+            back = now
         for node, volume in list(waiting.items()):
             with contextlib.suppress(OSError, http.client.HTTPException, KeyError, ValueError):
                 owed.append(up.volumes[volume] / _leave_a_debt(node))
                 del waiting[node]
+        now = round(time.monotonic() - since, 2)
+        if web is None and not waiting:
+            web = now
+        if debt is None and not waiting and not any(path.exists() for path in owed):
+            debt = now
         time.sleep(0.02)
-    if waiting:
-        return None, None
-    web = round(time.monotonic() - since, 2)
-    while any(path.exists() for path in owed):
-        if time.monotonic() > deadline:
-            return web, None
-        time.sleep(0.02)
-    return web, round(time.monotonic() - since, 2)
+    return web, debt, back
 
 
 def _leave_a_debt(node: Address) -> str:

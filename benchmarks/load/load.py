@@ -12,19 +12,20 @@ from typing import Any
 
 from benchmarks.load import outside
 from benchmarks.load.deployed import FlaskSession, Side, Up, both
-from benchmarks.load.faults import Fault, Faults
+from benchmarks.load.faults import Fault, Faults, Kinds, Missed
 from benchmarks.load.openloop import Generator, Measured, percentiles
 from benchmarks.load.probes import Sampler, cpu_seconds
-from benchmarks.load.soak import SETTINGS
+from benchmarks.load.soak import RECOVERIES, RECOVERY, SETTINGS
 from benchmarks.load.tables import Verdict, verdict
 from benchmarks.load.visitors import Record, Visitor
 
 HELD_P99 = 500.0  # ms: what "held" means, beside no failure and no backlog
-HELD_BACKLOG = 0.5  # seconds' worth of requests that may be under way at the end
+HELD_BACKLOG = 0.5  # seconds' worth of requests that may be under way at each minute and at the end
+ENOUGH = 60.0  # seconds: shorter stretches may see no kill
 FIRST, FACTOR, TOP = 40.0, 1.25, 5000.0  # requests a second
 BELOW = 0.88  # a rate that isn't held for long is tried again so much lower …
 TRIES = 5  # … so many times
-KILLS: Sequence[tuple[str, Sequence[str]]] = (
+KILLS: Kinds = (
     ("kill", ("worker-a", "worker-b")),
     ("kill", ("web-a", "web-b")),
     ("kill", ("redis",)),
@@ -57,6 +58,7 @@ class Outcome:
     owed: dict[str, float] = field(default_factory=dict)
     faulty: Measured | None = None
     faults: list[Fault] = field(default_factory=list)
+    missed: list[Missed] = field(default_factory=list)
     records: dict[str, Record] = field(default_factory=dict)
     left: dict[str, Any] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
@@ -65,6 +67,17 @@ class Outcome:
     def wrong(self) -> list[str]:
         """What contradicts the visitors' records."""
         return [text for record in self.records.values() for text in record.wrong]
+
+    def measured(self) -> list[Verdict]:
+        """Whether it measured what it is for."""
+        times = [getattr(fault, pick) for fault in self.faults for _, pick in RECOVERIES]
+        worst = None if None in times else max(times, default=None)
+        with_kills = self.faulty is None or self.faulty.given_up
+        return [
+            verdict("no rate was held for the whole time", int(self.held is None), 0),
+            verdict("given up with kills", int(with_kills), 0),
+            verdict("slowest recovery with kills, s", worst, RECOVERY, judged=self.plan.seconds >= ENOUGH),
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """For the report."""
@@ -78,6 +91,7 @@ class Outcome:
             "owed_sessions": self.owed,
             "with_faults": self.faulty.as_json() if self.faulty else None,
             "faults": [fault.as_json() for fault in self.faults],
+            "faults_missed": [one.as_json() for one in self.missed],
             "visitors": {
                 name: {"counts": dict(record.counts), "wrong": record.wrong} for name, record in self.records.items()
             },
@@ -93,6 +107,15 @@ def holds(measured: Measured) -> bool:
         and not measured.failures
         and percentiles(measured.answered)["p99"] <= HELD_P99
         and measured.backlog <= max(4.0, measured.rate * HELD_BACKLOG)
+    )
+
+
+def hopeless(measured: Measured) -> bool:
+    """Whether a rate can't be held any more, by what a part of the stretch measured."""
+    return (
+        measured.failures > 0
+        or percentiles(measured.answered)["p99"] > 4 * HELD_P99
+        or measured.backlog > max(4.0, measured.rate * HELD_BACKLOG)
     )
 
 
@@ -114,6 +137,7 @@ def load(plan: Plan, folder: Path) -> Outcome:
             "theirs_bytes": sum(path.stat().st_size for path in theirs.files()),
         }
         outcome.verdicts = [
+            *outcome.measured(),
             verdict("wrong in our visitors' record", len(record.wrong), 0),
             verdict("canaries harmed", len(canaries.harmed), 0),
             verdict("seconds until nothing was left or owed", clean_after, patience),
@@ -125,10 +149,11 @@ def load(plan: Plan, folder: Path) -> Outcome:
 async def _traffic(plan: Plan, outcome: Outcome, ours: Up, theirs: FlaskSession) -> None:
     sides: list[Side] = [ours, theirs]
     outcome.records = {side.name: Record() for side in sides}
-    patience = 0.8 * float(str(SETTINGS["idle_timeout"]))
+    idle_timeout = float(str(SETTINGS["idle_timeout"]))
     generators = {}
     for side in sides:
-        crowd = [Visitor(n, plan.seed, side.nodes, outcome.records[side.name], patience) for n in range(plan.visitors)]
+        record = outcome.records[side.name]
+        crowd = [Visitor(n, plan.seed, side.nodes, record, idle_timeout) for n in range(plan.visitors)]
         generators[side.name] = Generator(crowd, f"{plan.seed} {side.name}")
     for side in sides:  # connections, scripts and caches are there before anything counts
         await generators[side.name].run(FIRST / 2, plan.step / 2)
@@ -141,7 +166,7 @@ async def _traffic(plan: Plan, outcome: Outcome, ours: Up, theirs: FlaskSession)
         sampler = Sampler(ours, 2.0)
         sampler.start()
         _say(f"holding {rate:.0f}/s for {plan.seconds:.0f} s")
-        measured = await _watched(generator, rate, plan.seconds)
+        measured = await generator.run(rate, plan.seconds, hopeless=hopeless)
         looks = sampler.close()
         outcome.tried.append({"rate": round(rate, 1), "held": holds(measured), **_short(measured)})
         if holds(measured) or len(outcome.tried) == TRIES:
@@ -158,19 +183,7 @@ async def _traffic(plan: Plan, outcome: Outcome, ours: Up, theirs: FlaskSession)
     faults.start()
     outcome.faulty = await generator.run(rate, plan.seconds)
     outcome.faults = await asyncio.to_thread(faults.close)
-
-
-async def _watched(generator: Generator, rate: float, seconds: float) -> Measured:
-    """In stretches of a minute at most, so that a rate that isn't held is given up early."""
-    whole = Measured(rate, 0.0)
-    while whole.seconds < seconds - 0.5:
-        part = await generator.run(rate, min(60.0, seconds - whole.seconds))
-        whole.add(part)
-        whole.backlog, whole.given_up = part.backlog, whole.given_up or part.given_up
-        if part.given_up or part.failures or percentiles(part.answered)["p99"] > 4 * HELD_P99:
-            whole.given_up = True
-            break
-    return whole
+    outcome.missed = faults.missed
 
 
 async def _search(plan: Plan, outcome: Outcome, generators: Mapping[str, Generator]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import time
 from collections.abc import Iterator
 
 import redis
@@ -20,10 +21,13 @@ def queues(client: redis.Redis) -> Iterator[bytes]:
     return client.scan_iter(match=f"*{names.QUEUE}*", _type="list")
 
 
-def lose(client: redis.Redis) -> None:
-    """All that wait."""
-    for key in queues(client):
-        client.delete(key)
+def lose(client: redis.Redis) -> int:
+    """All that wait; how many."""
+    lost = 0
+    for key in list(queues(client)):
+        with client.pipeline() as pipe:
+            lost += int(pipe.llen(key).delete(key).execute()[0])
+    return lost
 
 
 def double(client: redis.Redis, dice: random.Random) -> int:
@@ -38,8 +42,8 @@ def double(client: redis.Redis, dice: random.Random) -> int:
     return added
 
 
-def forge(client: redis.Redis, dice: random.Random, namespace: str = "ss") -> int:
-    """What nobody of ours would send, among what waits; how many."""
+def forge(client: redis.Redis, dice: random.Random, within: float, namespace: str = "ss") -> int:
+    """What nobody of ours would send, among what waits; how many of them workers took within so many seconds."""
     forged = [
         b"\xff",
         b"{}",
@@ -56,8 +60,14 @@ def forge(client: redis.Redis, dice: random.Random, namespace: str = "ss") -> in
         _message(names.END_USER, user=""),
     ]
     dice.shuffle(forged)
-    client.lpush(f"{namespace}:celery:{names.QUEUE}", *forged)
-    return len(forged)
+    key = f"{namespace}:celery:{names.QUEUE}"
+    client.lpush(key, *forged)
+    deadline = time.monotonic() + within
+    while left := set(forged) & set(client.lrange(key, 0, -1)):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    return len(forged) - len(left)
 
 
 def _message(task: str, **arguments: object) -> bytes:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.load import outside, trends
 from benchmarks.load.deployed import Up
-from benchmarks.load.faults import GIVE_UP, Fault, Faults
+from benchmarks.load.faults import GIVE_UP, Fault, Faults, Kinds, Missed, never_bit
 from benchmarks.load.openloop import Generator, Measured
 from benchmarks.load.probes import Looks, Sampler, families
 from benchmarks.load.tables import Verdict, verdict
-from benchmarks.load.visitors import Record, Visitor
+from benchmarks.load.visitors import CAME_BACK, ENDED, PATIENCE, RESTS, Record, Visitor, away
 
 #: Short, so that an hour sees every deadline pass many times; the lease stays below the promised recovery.
 SETTINGS: dict[str, object] = {
@@ -32,10 +33,11 @@ SETTINGS: dict[str, object] = {
     "orphan_min_age": 60,
 }
 BOTH = ("web-a", "web-b", "worker-a", "worker-b")
-KINDS: Sequence[tuple[str, Sequence[str]]] = (
+KINDS: Kinds = (
     ("kill", BOTH),
     ("kill", BOTH),
     ("kill", ("beat", "redis")),
+    ("kill", ("flower", "admin")),
     ("term", (*BOTH, "beat")),
     ("stop", (*BOTH, "beat", "redis")),
     ("cut", ("redis",)),
@@ -46,9 +48,20 @@ KINDS: Sequence[tuple[str, Sequence[str]]] = (
     ("no beat", ("beat",)),
     ("two beats", ("beat",)),
 )
+ROLES = ("supervisor", "redis", "beat", "flower", "admin", *BOTH)
+#: Each half of a soak spares these from death, so that each role grows old among the other faults.
+SPARED = (("web-b", "worker-b", "beat", "flower"), ("web-a", "worker-a", "redis", "admin"))
+LONG = 900.0  # seconds: each kind of fault comes, more than once
+WHOLE = 3600.0  # seconds: what can't be judged after these is short
 WARM_UP = 600.0  # seconds of each process: caches fill (512 patterns in `re` alone), threads get their arenas
 LONG_ENOUGH = 600.0  # seconds of one life after its warm-up: less says nothing about growth
 RECOVERY = 60.0  # seconds
+
+RECOVERIES = (
+    ("requests on every node", "web"),
+    ("debt falls on every node", "debt"),
+    ("another process is there", "back"),
+)
 
 #: "Flat", an hour: an allocator's creeping stays below, 50 bytes kept of each request at 30 a second don't.
 RSS_BOUND = 5_000_000.0  # bytes
@@ -64,7 +77,7 @@ class Plan:
     seed: str
     seconds: float
     rate: float = 30.0
-    visitors: int = 60
+    visitors: int = 60  # beside those who rest
     every: float = 5.0  # between looks
     warm_up: float = WARM_UP
     pause: tuple[float, float] = (4.0, 20.0)  # between a recovery and the next fault
@@ -75,6 +88,20 @@ class Plan:
     def options(self) -> dict[str, object]:
         """The deployment's settings."""
         return {**SETTINGS, **dict(self.settings)}
+
+    @property
+    def idle_timeout(self) -> float:
+        """Of the deployment, seconds."""
+        return float(str(self.options["idle_timeout"]))
+
+    @property
+    def crowd(self) -> int:
+        """How many visitors keep the rate while some rest."""
+        return self.visitors + math.ceil(1.2 * away(RESTS, self.rate, self.idle_timeout))
+
+    def spared(self, at: float) -> Collection[str]:
+        """Whose processes live on at a moment, seconds after the begin."""
+        return SPARED[at >= self.seconds / 2]
 
 
 def short(seed: str) -> Plan:
@@ -101,6 +128,7 @@ class Outcome:
     traffic: Measured
     record: Record
     faults: list[Fault]
+    missed: list[Missed]
     looks: Looks
     canaries: int
     harmed: list[str]
@@ -118,12 +146,13 @@ class Outcome:
     @property
     def verdicts(self) -> list[Verdict]:
         """All of them."""
-        return [*self.outside(), *self.recoveries(), *self.growth()]
+        return [*self.outside(), *self.recoveries(), *self.happened(), *self.growth()]
 
     def outside(self) -> list[Verdict]:
         """The checks from the outside: they hold for a soak of any length."""
         dead = self.books.get("dead", 0)
         return [
+            verdict("traffic given up", int(self.traffic.given_up), 0),
             verdict("wrong in the visitors' record or on the disks", len(self.record.wrong), 0),
             verdict("canaries harmed", len(self.harmed), 0),
             verdict("seconds until nothing was left or owed", self.clean_after, _limit(self.plan)),
@@ -136,18 +165,32 @@ class Outcome:
         return sum(self.families.get(name, 0) for name in ("s", "r", "i", "q", "dl"))
 
     def recoveries(self) -> list[Verdict]:
-        """Recovery from each fault."""
+        """Recovery from each fault; without any there is nothing that was recovered from."""
         found = []
-        for name, pick in (("requests on every node", "web"), ("debt falls on every node", "debt")):
+        for name, pick in RECOVERIES:
             times = [getattr(fault, pick) for fault in self.faults]
-            worst = None if None in times else max(times, default=0.0)
+            worst = None if None in times else max(times, default=None)
             found.append(verdict(f"slowest recovery, {name}, s", worst, RECOVERY))
         return found
+
+    def happened(self) -> list[Verdict]:
+        """Whether what the soak is for was there at all."""
+        long = self.plan.seconds >= LONG
+        rests = [name for name in (CAME_BACK, ENDED) if not self.record.counts[name]]
+        return [
+            verdict("kinds of faults that never bit", len(self.never), 0, judged=long),
+            verdict("kinds of rests that nobody came back from", len(rests), 0, judged=long),
+        ]
+
+    @property
+    def never(self) -> list[str]:
+        """Kinds of faults that never bit."""
+        return never_bit(KINDS, self.faults)
 
     def growth(self) -> list[Verdict]:
         """Growth of each role and of the store, an hour."""
         found, warm_up = [], self.plan.warm_up
-        for role in self.looks.roles:
+        for role in ROLES:
             for value, bound in (("rss", RSS_BOUND), ("fds", COUNT_BOUND), ("threads", COUNT_BOUND)):
                 if role == "redis" and value == "rss":
                     continue  # its data are judged below; the rest is its allocator's and its AOF rewriting's
@@ -155,7 +198,7 @@ class Outcome:
                 found.append(self._slope(f"{role}: {value}, growth an hour", lives, bound))
         # Receipts are as many as they will be when the first of them go.
         s = self.plan.options
-        full = float(str(s["tombstone_retention"])) + 2 * float(str(s["idle_timeout"])) + 60
+        full = float(str(s["tombstone_retention"])) + 2 * self.plan.idle_timeout + 60
         store = [look for look in self.looks.store if look.at >= max(warm_up, full)]
         keys = statistics.median([look.keys for look in store]) if store else 0
         for value, bound in (("used_memory", REDIS_BOUND), ("keys", KEYS_BOUND * keys)):
@@ -166,15 +209,18 @@ class Outcome:
     def _slope(self, what: str, lives: Sequence[Sequence[trends.Point]], bound: float) -> Verdict:
         slope = trends.slope(lives)
         judged = trends.longest(lives) >= LONG_ENOUGH
-        return verdict(what, None if slope is None else slope * 3600, bound, judged=judged)
+        required = self.plan.seconds >= WHOLE
+        return verdict(what, None if slope is None else slope * 3600, bound, judged=judged, required=required)
 
     def as_json(self) -> dict[str, Any]:
         """For the report, with every look."""
         return {
-            "plan": asdict(self.plan) | {"settings": self.plan.options},
+            "plan": asdict(self.plan) | {"settings": self.plan.options, "crowd": self.plan.crowd, "patience": PATIENCE},
             "traffic": self.traffic.as_json(),
             "visitors": {"counts": dict(self.record.counts), "wrong": self.record.wrong},
             "faults": [fault.as_json() for fault in self.faults],
+            "faults_missed": [one.as_json() for one in self.missed],
+            "faults_that_never_bit": self.never,
             "verdicts": [one.as_json() for one in self.verdicts],
             "canaries": {"planted": self.canaries, "harmed": self.harmed},
             "living_files_compared": self.living,
@@ -214,14 +260,10 @@ def soak(plan: Plan, folder: Path) -> Outcome:
     record = Record()
     with Up(folder, plan.options) as up:
         canaries = outside.Canaries(up)
-        patience = 0.8 * float(str(plan.options["idle_timeout"]))
-        visitors = [Visitor(n, plan.seed, up.nodes, record, patience) for n in range(plan.visitors)]
+        visitors = [Visitor(n, plan.seed, up.nodes, record, plan.idle_timeout, RESTS) for n in range(plan.crowd)]
         sampler = Sampler(up, plan.every)
-        half = plan.seconds / 2
-        # Each half spares one node's processes from death, so that they grow old among the other faults.
-        spared: Callable[[float], str] = lambda at: "b" if at < half else "a"  # noqa: E731
         interval = float(str(plan.options["cleanup_interval"]))
-        faults = Faults(up, plan.seed, KINDS, plan.pause, spared, plan.give_up, interval)
+        faults = Faults(up, plan.seed, KINDS, plan.pause, plan.spared, plan.give_up, interval)
         sampler.start()
         faults.start()
         try:
@@ -235,8 +277,8 @@ def soak(plan: Plan, folder: Path) -> Outcome:
         clean_after = outside.until_clean(up, canaries, _limit(plan))
         imbalance, books = outside.balance(up)
         return Outcome(
-            plan, traffic, record, done, looks, canaries.count, canaries.harmed, living, clean_after, imbalance, books,
-            families(up.client),
+            plan, traffic, record, done, faults.missed, looks, canaries.count, canaries.harmed, living, clean_after,
+            imbalance, books, families(up.client),
         )  # fmt: skip
 
 

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A figure against its bound (at most). `said`: met, SHORT, or "not judged" (the run was too short for it)."""
+    """A figure against its bound (at most). `said`: met, SHORT, or "not judged" (the run was too short for it,
+    and isn't one of which that is expected)."""
 
     what: str
     figure: float | None
@@ -20,8 +21,10 @@ class Verdict:
         return asdict(self)
 
 
-def verdict(what: str, figure: float | None, bound: float, *, judged: bool = True) -> Verdict:
-    """`figure` None: there is none, which is short unless it wasn't to be judged."""
+def verdict(what: str, figure: float | None, bound: float, *, judged: bool = True, required: bool = False) -> Verdict:
+    """`figure` None: there is none, which is short unless it wasn't to be judged. `required`: then, too."""
+    if not judged and required:
+        return Verdict(what, None, bound, "SHORT")
     if not judged:
         return Verdict(what, figure, bound, "not judged")
     return Verdict(what, figure, bound, "met" if figure is not None and figure <= bound else "SHORT")

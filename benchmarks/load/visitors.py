@@ -17,6 +17,29 @@ MIX = {"serve": 30, "list": 30, "look": 10, "upload": 17, "delete": 3, "log-out"
 MOST_FILES = 40  # then a visitor logs out: far below the limit, at which files would rightly go
 SMALLEST, LARGEST = 1_000, 16_000  # bytes of an upload
 BOUNDARY = "visitor-boundary-7MA4YWxkTrZu0gW"
+PATIENCE = 0.8  # of the idle time-out: a session that nothing renewed for longer may rightly have ended
+CAME_BACK = "came back after over half the idle time-out"
+ENDED = "ended by a long silence"
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """After `share` of their actions visitors stay away for a time drawn between `shortest` and `longest`, both in
+    shares of the idle time-out."""
+
+    share: float
+    shortest: float
+    longest: float
+
+
+#: Without them everybody is back within seconds, and a product that ends sessions far too early passes. After the first
+#: the session must be there; the second end about when it ends, or after.
+RESTS = (Rest(0.10, 0.0, 0.75), Rest(0.02, 0.9, 1.3))
+
+
+def away(rests: Sequence[Rest], rate: float, idle_timeout: float) -> float:
+    """How many visitors rest at a moment, on average, where all together act `rate` times a second."""
+    return sum(rate * one.share * (one.shortest + one.longest) / 2 * idle_timeout for one in rests)
 
 
 class UnwantedError(Exception):
@@ -48,12 +71,21 @@ class Visitor:
     """One browser: a cookie, a session, its files. One request at a time.
 
     Args:
-        patience: seconds without a successful request after which the session may rightly have ended.
+        idle_timeout: of the deployment, seconds.
+        rests: after which actions it stays away for a while.
     """
 
-    def __init__(self, number: int, seed: str, nodes: Sequence[Address], record: Record, patience: float) -> None:
+    def __init__(
+        self,
+        number: int,
+        seed: str,
+        nodes: Sequence[Address],
+        record: Record,
+        idle_timeout: float,
+        rests: Sequence[Rest] = (),
+    ) -> None:
         self.dice = random.Random(f"{seed} visitor {number}")
-        self._nodes, self._record, self._patience = nodes, record, patience
+        self._nodes, self._record, self._idle_timeout, self._rests = nodes, record, idle_timeout, rests
         self._begin()
 
     def _begin(self) -> None:
@@ -66,7 +98,16 @@ class Visitor:
     @property
     def alive(self) -> bool:
         """Whether its session must still be there."""
-        return bool(self.session_id) and time.monotonic() - self.renewed < self._patience
+        return bool(self.session_id) and time.monotonic() - self.renewed < PATIENCE * self._idle_timeout
+
+    def rest(self) -> float:
+        """How long it stays away after an action, seconds."""
+        drawn = self.dice.random() if self._rests else 1.0
+        for one in self._rests:
+            if drawn < one.share:
+                return self.dice.uniform(one.shortest, one.longest) * self._idle_timeout
+            drawn -= one.share
+        return 0.0
 
     async def act(self, http: Connections) -> str:
         """One action of the mix; its name.
@@ -109,7 +150,8 @@ class Visitor:
             self._ended("an upload went to another session")
             self._begin_with(answer)
         self.unclear -= 1
-        self.session_id, self.renewed = told["session_id"], begun
+        self.session_id = told["session_id"]
+        self._renewed(begun)
         self.files[told["resource_id"]] = upload
         self._record.counts["files told"] += 1
         if told["size"] != upload.size:
@@ -131,7 +173,7 @@ class Visitor:
             self._wrong(f"{len(missing)} files are not listed: {sorted(missing)[:2]}")
         if len(listed - self.files.keys()) > self.unclear:
             self._wrong("files are listed that nobody uploaded")
-        self.renewed = begun
+        self._renewed(begun)
 
     async def _serve(self, http: Connections, node: Address) -> None:
         rid = self.dice.choice(list(self.files))
@@ -145,7 +187,7 @@ class Visitor:
             self._ended(f"the file {rid} is not found")
             return
         self._expect(answer, 200)
-        self.renewed = begun
+        self._renewed(begun)
         if answer.body != self.files[rid].content:
             self._wrong(f"the file {rid} has other bytes")
 
@@ -165,7 +207,7 @@ class Visitor:
             return
         self._expect(answer, 204)
         self.unclear -= 1
-        self.renewed = begun
+        self._renewed(begun)
 
     async def _log_out(self, http: Connections, node: Address) -> None:
         cookies, session_id = dict(self.cookies), self.session_id
@@ -180,12 +222,18 @@ class Visitor:
 
     # the record
 
+    def _renewed(self, begun: float) -> None:
+        """A request that began then has certainly renewed the session."""
+        if self.renewed and begun - self.renewed > self._idle_timeout / 2:
+            self._record.counts[CAME_BACK] += 1
+        self.renewed = begun
+
     def _ended(self, how: str) -> None:
         """The session, or a file of it, isn't there: excused only where nothing renewed it for long."""
         if self.alive:
             self._wrong(how)
         else:
-            self._record.counts["ended by a long silence"] += 1
+            self._record.counts[ENDED] += 1
         self._begin()
 
     def _wrong(self, how: str) -> None:

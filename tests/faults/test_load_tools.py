@@ -1,18 +1,32 @@
-"""What soak and load test measure with: slopes over restarts, verdicts, a generator that waits for no answer."""
+"""What soak and load test measure with: slopes over restarts, verdicts, a generator that waits for no answer, visitors
+who come back late, faults that say what they did."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, cast
 
-from benchmarks.load import trends
-from benchmarks.load.http11 import Address
-from benchmarks.load.openloop import Generator, percentiles
-from benchmarks.load.probes import Look
+import pytest
+import redis
+from benchmarks.load import load, messages, soak, trends
+from benchmarks.load.deployed import Up
+from benchmarks.load.faults import Fault, Faults, never_bit
+from benchmarks.load.http11 import Address, Connections
+from benchmarks.load.openloop import Generator, Measured, percentiles
+from benchmarks.load.probes import Look, Looks
 from benchmarks.load.tables import verdict
-from benchmarks.load.visitors import Record, Visitor
+from benchmarks.load.visitors import CAME_BACK, ENDED, RESTS, Record, Rest, Visitor, away
+
+from sessionsweep_workers import names
+from sessionsweep_workers.devstack.server import EmbeddedServer
 
 AT_ONCE = 5
 FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
@@ -43,6 +57,9 @@ def test_what_cannot_be_judged_is_neither_met_nor_short() -> None:
     assert verdict("x", 1.1, 1.0).said == "SHORT"
     assert verdict("x", None, 1.0).said == "SHORT", "nothing was measured that should have been"
     assert verdict("x", 9.9, 1.0, judged=False).said == "not judged"
+    assert verdict("x", 0.1, 1.0, judged=False, required=True).said == "SHORT", (
+        "a run that should have been long enough"
+    )
 
 
 @contextlib.asynccontextmanager
@@ -85,3 +102,239 @@ async def test_requests_are_sent_when_they_are_meant_to_be_and_not_when_an_answe
     assert measured.failures == record.counts["create"] >= AT_ONCE
     assert set(measured.failed) == {"status 500"}, "each was answered, though none before the fifth was asked"
     assert percentiles(measured.answered)["max"] == 0, "an answer that isn't the wanted one is no latency"
+
+
+async def test_what_is_hopeless_is_given_up_at_a_mark_and_every_mark_counts() -> None:
+    record, enough = Record(), asyncio.Event()
+    enough.set()
+    async with node_that_answers_none_before_many_asked() as node:
+        visitors = [Visitor(n, "seed", [node], record, 60) for n in range(50)]
+        measured = await Generator(visitors, "seed").run(500, 600, hopeless=load.hopeless, mark=0.02)
+    assert measured.given_up
+    assert measured.failures
+    assert len(measured.backlogs) >= 2
+    held = Measured(100.0, 600.0, backlogs=[0, 51, 0])
+    assert not load.holds(held), "what piled up in the middle was worked off at the end"
+    assert load.holds(Measured(100.0, 600.0, backlogs=[0, 50, 0]))
+
+
+class Restful(Visitor):
+    """Asks nobody; notes when it acts, and how long it then rests."""
+
+    def __init__(self, number: int, seen: list[Restful], rests: tuple[Rest, ...]) -> None:
+        super().__init__(number, "seed", [("", 0)], Record(), 0.01, rests)
+        self._seen, self.may_act_from = seen, 0.0
+
+    async def act(self, http: Connections) -> str:
+        assert time.monotonic() >= self.may_act_from, "it rests still"
+        self._seen.append(self)
+        return "look"
+
+    def rest(self) -> float:
+        drawn = super().rest()
+        self.may_act_from = time.monotonic() + drawn - 0.001
+        return drawn
+
+
+async def test_who_rests_is_back_when_the_rest_is_over_and_not_before() -> None:
+    seen: list[Restful] = []
+    visitors = [Restful(n, seen, (Rest(0.7, 0.5, 1.0),)) for n in range(50)]
+    measured = await Generator(visitors, "seed").run(2000, 0.3)
+    assert measured.failures == 0
+    assert len(seen) == measured.count > 50, "they came back"
+
+
+def test_rests_are_drawn_as_they_are_declared_and_the_crowd_is_large_enough() -> None:
+    visitor = Visitor(1, "seed", [("", 0)], Record(), 60, RESTS)
+    drawn = [visitor.rest() for _ in range(10_000)]
+    again = Visitor(1, "seed", [("", 0)], Record(), 60, RESTS)
+    assert drawn[:100] == [again.rest() for _ in range(100)]
+    over_half = [rest for rest in drawn if 30 < rest <= 45]
+    late = [rest for rest in drawn if rest > 45]
+    assert 200 < len(over_half) < 500
+    assert 100 < len(late) < 350
+    assert min(late) >= 54, "between them nobody could say whether the session must be there"
+    assert round(sum(drawn) / len(drawn) * 30) in range(80, 140)
+    assert 80 < away(RESTS, 30, 60) < 140
+    assert soak.Plan("seed", 3600).crowd > 60 + away(RESTS, 30, 60)
+    assert not any(Visitor(1, "seed", [("", 0)], Record(), 60).rest() for _ in range(100))
+
+
+@contextlib.asynccontextmanager
+async def node_with_a_session(session_id: str) -> AsyncIterator[Address]:
+    """Whatever is asked, it has that session, and no files."""
+    serving = set[asyncio.Task[None]]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                body = f'{{"session_id": "{session_id}", "files": []}}'.encode()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[:2]
+        await asyncio.gather(*serving)  # each ends when its client has closed
+
+
+@pytest.mark.parametrize(
+    ("silent", "session_id", "counted", "wrong"),
+    [
+        (5, "old", {}, 0),
+        (35, "old", {CAME_BACK: 1}, 0),
+        (10, "new", {}, 1),
+        (45, "new", {}, 1),
+        (49, "new", {ENDED: 1}, 0),
+    ],
+)
+async def test_a_session_that_ends_before_its_time_is_wrong_and_late_returns_are_counted(
+    silent: float, session_id: str, counted: dict[str, int], wrong: int
+) -> None:
+    record, http = Record(), Connections()
+    async with node_with_a_session(session_id) as node:
+        visitor = Visitor(1, "seed", [node], record, 60)
+        visitor.session_id, visitor.renewed = "old", time.monotonic() - silent
+        visitor.dice.choices = lambda *_, **__: ["list"]  # type: ignore[method-assign,assignment]
+        await visitor.act(http)
+        http.close()
+    del record.counts["list"]
+    assert dict(record.counts) == counted
+    assert len(record.wrong) == wrong, record.wrong
+
+
+@pytest.fixture
+def server(own_server: Callable[..., EmbeddedServer]) -> Iterator[tuple[EmbeddedServer, redis.Redis]]:
+    """A server of its own, and its client."""
+    started = own_server()
+    client: redis.Redis = redis.Redis.from_url(started.url)
+    yield started, client
+    client.close()
+
+
+def waiting_process() -> subprocess.Popen[bytes]:
+    """One that lives until it is killed, or its input ends."""
+    return subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def struck(server: EmbeddedServer, pids: dict[str, int]) -> Iterator[Faults]:
+    """Faults against a deployment with those processes; its thread isn't started."""
+
+    @contextlib.contextmanager
+    def another(role: str) -> Iterator[Callable[[], bool]]:
+        yield lambda: False  # it didn't start
+
+    up = SimpleNamespace(server=server, pids=lambda: pids, nodes=[], own=[], volumes={}, another=another)
+    faults = Faults(cast("Up", up), "seed", soak.KINDS, (0, 0), interval=0.0)
+    faults._closed.set()  # nothing waits
+    yield faults
+    faults._client.close()
+
+
+def test_a_fault_says_what_it_did_and_one_that_did_nothing_is_none(
+    server: tuple[EmbeddedServer, redis.Redis],
+) -> None:
+    started, client = server
+    with struck(started, {}) as faults:
+        for kind, role in [
+            ("kill", "web-a"), ("term", "beat"), ("stop", "worker-a"), ("no beat", "beat"), ("two beats", "beat"),
+            ("flush scripts", "redis"), ("lose messages", "redis"), ("double messages", "redis"),
+        ]:  # fmt: skip
+            assert faults._do(kind, role) == 0, kind
+            faults._kinds, faults._deck = [], [(kind, [role])]
+            faults._one()
+        assert faults.done == []
+        assert [one.kind for one in faults.missed][:3] == ["kill", "term", "stop"]
+    client.script_load("return 1")
+    client.lpush(f"ss:celery:{names.QUEUE}", "one", "two")
+    with waiting_process() as child, struck(started, {"web-a": child.pid}) as faults:
+        assert faults._do("stop", "web-a") == 1
+        assert faults._do("cut", "redis") >= 1
+        assert faults._do("flush scripts", "redis") == 1
+        assert faults._do("double messages", "redis") >= 2
+        assert faults._do("lose messages", "redis") >= 4
+        assert faults._do("kill", "web-a") == 1
+        child.wait()
+        assert faults._do("kill", "web-a") == 0, "it is dead"
+
+
+def test_forged_messages_count_where_somebody_takes_them(server: tuple[EmbeddedServer, redis.Redis]) -> None:
+    _, client = server
+    key = f"ss:celery:{names.QUEUE}"
+    assert messages.forge(client, random.Random(1), within=0) == 0, "nobody took them"
+    waiting = client.llen(key)
+    taker = threading.Thread(target=lambda: [client.brpop([key], 10) for _ in range(2 * waiting)])
+    taker.start()
+    assert messages.forge(client, random.Random(1), within=60) == waiting
+    taker.join()
+
+
+def test_a_recovery_waits_for_another_process_in_the_killed_ones_place(
+    server: tuple[EmbeddedServer, redis.Redis],
+) -> None:
+    started, _ = server
+    with waiting_process() as child, struck(started, {"flower": child.pid}) as faults:
+        faults._give_up = 0.05
+        faults._deck = [("kill", ["flower"])]
+        faults._one()
+        assert faults.done[0].back is None, "nobody came"
+    with waiting_process() as child, struck(started, {}) as faults:
+        answers = iter([child.pid] * 4)
+        faults._up.pids = lambda: {"flower": next(answers, 1)}  # type: ignore[method-assign]
+        faults._deck = [("kill", ["flower"])]
+        faults._one()
+        assert faults.done[0].back is not None
+        assert next(answers, None) is None, "it was asked until another one was there"
+
+
+def test_who_is_spared_lives_and_each_role_is_spared_in_one_half() -> None:
+    plan = soak.Plan("seed", 3600)
+    for at in (0.0, 1799.0, 1800.0, 3599.0):
+        for kind, roles in soak.KINDS:
+            assert set(roles) - set(plan.spared(at)) or kind not in ("kill", "term"), (at, kind, roles)
+    first, second = set(plan.spared(0)), set(plan.spared(1800))
+    assert first | second == set(soak.ROLES) - {"supervisor"}, "nobody strikes that one"
+    assert not first & second
+
+
+def outcome(seconds: float, **seen: Any) -> soak.Outcome:
+    """A soak that saw nothing but that."""
+    nothing: dict[str, Any] = {
+        "traffic": Measured(30.0, seconds), "record": Record(), "faults": [], "missed": [], "looks": Looks(),
+        "canaries": 1, "harmed": [], "living": 1, "clean_after": 1.0, "imbalance": 0, "books": {}, "families": {},
+    }  # fmt: skip
+    return soak.Outcome(soak.Plan("seed", seconds), **(nothing | seen))
+
+
+def test_a_soak_in_which_nothing_happened_is_short() -> None:
+    hour = outcome(3600.0)
+    short = {one.what for one in hour.verdicts if one.said == "SHORT"}
+    assert {one.what for one in hour.recoveries() + hour.happened() + hour.growth()} <= short
+    assert {one.said for one in outcome(60.0).happened() + outcome(60.0).growth()} == {"not judged"}
+    assert all(any(what.startswith(f"{role}: ") for what in short) for role in soak.ROLES)
+
+
+def test_every_kind_of_fault_must_have_bitten_and_every_kind_of_rest_have_been_there() -> None:
+    faults = [Fault(0.0, kind, roles[-1], 1, 0.1, 1.0, 2.0, 0.0) for kind, roles in soak.KINDS]
+    record = Record()
+    record.counts.update({CAME_BACK: 1, ENDED: 1})
+    hour = outcome(3600.0, faults=faults, record=record)
+    assert [one.said for one in hour.recoveries() + hour.happened()] == ["met"] * 5
+    assert never_bit(soak.KINDS, faults[:-1]) == ["two beats beat"]
+    assert outcome(3600.0, faults=faults[:-1], record=record).happened()[0].said == "SHORT"
+    record.counts[CAME_BACK] = 0
+    assert hour.happened()[1].said == "SHORT"
+
+
+def test_a_load_test_that_measured_nothing_is_short() -> None:
+    plan = load.Plan("seed", 600.0)
+    assert [one.said for one in load.Outcome(plan).measured()] == ["SHORT"] * 3
+    fault = Fault(0.0, "kill", "redis", 1, 0.1, 1.0, 2.0, 61.0)
+    whole = Measured(100.0, 600.0)
+    assert [one.said for one in load.Outcome(plan, held=whole, faulty=whole, faults=[fault]).measured()] == [
+        "met", "met", "SHORT",
+    ]  # fmt: skip
