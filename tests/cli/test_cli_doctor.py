@@ -218,6 +218,9 @@ def test_holds_dead_letters_and_books(node: Node) -> None:
     node.reclaim.run_once()
     dead = [one for one in findings(node) if "dead letter" in one.text]
     assert [(one.level, one.fix) for one in dead] == [(Level.WARNING, "sessionsweep dead-letters list")]
+    with redis.Redis.from_url(node.settings.redis_url) as server:
+        server.hincrby(node.store.keys.counters("00"), "active", 1)
+    assert has(node, "books: 1 resource unaccounted for: partition 00 by -1", "docs/operations.md: the books differ")
 
 
 def test_the_server(own_server: Callable[..., EmbeddedServer], make_node: Callable[..., Node]) -> None:

@@ -3,6 +3,8 @@
 Table `alarms`, row → a hold's JSON. They stop nothing: workers sweep by themselves, only later.
 
     beat     no beat runs
+    disk:…   a node's disk doesn't answer (see disks.py)
+    books    in a partition more, or fewer, resources were registered than are accounted for
     marks    `meta` says that a pass or a beat was at work at a time to come
 """
 
@@ -11,14 +13,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from sessionsweep.deployment import partitions
+from sessionsweep.errors import StoreError
+from sessionsweep.model.books import differences, told
 from sessionsweep.model.holds import Hold
 from sessionsweep.store import operations as op
+from sessionsweep.store.flow import run
 from sessionsweep_workers.context import Context
 
 log = logging.getLogger(__name__)
 
 TABLE = "alarms"
 BEAT = "beat"
+BOOKS = "books"
 MARKS = "marks"
 LATE = 1.5  # intervals
 
@@ -75,3 +82,44 @@ class MarksAlarm:
             if self._context.store.execute(op.TableDrop(TABLE, MARKS)):
                 log.warning("the deployment's marks are of its past again")
             self._raised = False
+
+
+class BooksAlarm:
+    """One worker's view of the books, partition by partition: the promise that they balance is checked where nobody
+    looks at a dashboard."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._seen: dict[str, int] = {}  # at the last look
+        self._raised: dict[str, int] | None = None  # None: another worker's alarm may stand
+
+    def look(self, now: int) -> None:
+        """Raises or clears it. Each partition is read in one atomic step, in which its scripts write, too; all the same
+        one look is none: only what a partition's books are off by twice in a row is told."""
+        store = self._context.store
+        known = run(partitions(self._context.core), store)
+        answers = store.execute_many([op.Counters(partition) for partition in known])
+        for answer in answers:
+            if isinstance(answer, StoreError):
+                raise answer
+        off = differences(dict(zip(known, answers, strict=True)))
+        again = {name: amount for name, amount in off.items() if self._seen.get(name) == amount}
+        self._seen = off
+        if again and again != self._raised:
+            self._raise(now, again)
+        elif not off and self._raised != {}:
+            if store.execute(op.TableDrop(TABLE, BOOKS)):
+                log.warning("the books balance again")
+            self._raised = {}
+
+    def _raise(self, now: int, off: dict[str, int]) -> None:
+        text = (
+            f"The books don't balance: {told(off)} (resources registered, less those accounted for). Nothing is "
+            "deleted by the books; see docs/operations.md: the books differ"
+        )
+        alarm = Hold(BOOKS, "books-differ", text, now, self._context.settings.node).encode()
+        new = self._context.store.execute(op.TablePut(TABLE, BOOKS, alarm, only_new=True))
+        if not new:  # another worker's words, or of another amount
+            self._context.store.execute(op.TablePut(TABLE, BOOKS, alarm))
+        log.log(logging.ERROR if new or self._raised else logging.WARNING, text)
+        self._raised = off

@@ -67,6 +67,8 @@ class Keeper:
 
     def start(self) -> None:
         """Begins; call it once, after the pool has forked."""
+        self._books_alarm = alarms.BooksAlarm(self.context)
+        self._next_books = 0.0
         self._messages.start()
         self._work.start()
         self._events.start()
@@ -176,6 +178,9 @@ class Keeper:
         return self._paces.setdefault(volume, _Pace(self._tick, self.context.settings.cleanup_interval))
 
     def _reclaim(self, volume: str) -> None:
+        if time.monotonic() >= self._next_books:
+            self._next_books = time.monotonic() + interval
+            self._books_alarm.look(now)
         now = time.monotonic()
         if now - self._unbegun.setdefault(volume, now) > self._patience or now < self._no_broker_until:
             # it waits behind others, the broker hangs, or the message was lost

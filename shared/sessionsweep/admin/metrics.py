@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 #: one that is away.
 STORE_PATIENCE, BROKER_PATIENCE = 4.0, 3.0
 VOLUME = ("volume", "volume_id")
-ALARMS = ("beat", "marks")
+ALARMS = ("beat", "books", "disk", "marks")
 #: What an orphan pass counts, but for what it read.
 ORPHANS = ("candidates", "destroyed", "would_destroy", "readopted", "missing", "strangers", "unreadable")
 _NAME = re.compile(r"[\w.-]{1,100}\Z", re.ASCII)
@@ -122,7 +122,8 @@ def _of(seen: Vitals) -> Iterator[Metric]:
     yield from _memory(seen)
     yield from _sessions(seen.books)
     yield from _resources(seen.books)
-    yield _gauge("books_difference", "Resources registered, less all that they became; 0 is right.", seen.imbalance)
+    what = "Resources registered, less all that they became, of each partition and unsigned; 0 is right."
+    yield _gauge("books_difference", what, seen.imbalance)
     yield from _pace(seen)
     yield from _volumes(seen.places or ())
     yield from _passes(seen.passes, _names(seen))
@@ -245,7 +246,8 @@ def _stops(seen: Vitals) -> Iterator[Metric]:
     counted = Counter((_kind(hold.scope), _code(hold.reason), *_where(hold.scope, names)) for hold in seen.holds)
     what = "What stops destruction, and where: see sessionsweep holds list."
     yield _gauges("holds", what, ("kind", "reason", "node", "volume"), counted.items())
-    raised = Counter(alarm.scope if alarm.scope in ALARMS else "other" for alarm in seen.alarms)
+    kinds = (alarm.scope.partition(":")[0] for alarm in seen.alarms)  # one of a disk names it behind a colon
+    raised = Counter(kind if kind in ALARMS else "other" for kind in kinds)
     rows = (((alarm,), raised[alarm]) for alarm in (*ALARMS, "other"))
     yield _gauges("alarms", "What workers raised an alarm about.", ("alarm",), rows)
 

@@ -26,6 +26,18 @@ EVICTED = "evicted"  # resources that limits pushed out (they go owed)
 
 
 def imbalance(books: Mapping[str, int]) -> int:
-    """registered − (active + deleted + gone + promoted + owed + dead + forgotten): 0 when nothing was lost."""
+    """A partition's registered − (active + deleted + gone + promoted + owed + dead + forgotten). 0: none was lost."""
     parts = (ACTIVE, DELETED, GONE, PROMOTED, OWED, DEAD, FORGOTTEN)
     return books.get(REGISTERED, 0) - sum(books.get(part, 0) for part in parts)
+
+
+def differences(partitions: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """The partitions whose books don't balance, and by how much: not summed up, for +2 in one and -2 in another are
+    four faults."""
+    return {name: off for name, counted in sorted(partitions.items()) if (off := imbalance(counted))}
+
+
+def told(off: Mapping[str, int], most: int = 5) -> str:
+    """`partition 00 by +2, 07 by -1`, and how many more."""
+    named = ", ".join(f"{name} by {amount:+,}" for name, amount in list(off.items())[:most])
+    return f"partition {named}{f' and {len(off) - most:,} more' if len(off) > most else ''}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
+from sessionsweep.model import books
 from sessionsweep.model.holds import Hold, orphans_scope, volume_scope
 from sessionsweep.operator import disks, memory, nodes
 from sessionsweep.operator.advice import REASONS, advice
@@ -98,7 +99,11 @@ def _passes(seen: Vitals, settings: Settings) -> Iterator[Finding]:
     if settings.sweeper == "workers":
         yield from _beat(seen, patience, began)
     for alarm in seen.alarms:
-        if alarm.scope != "beat":
+        if alarm.scope.startswith("disk:"):
+            area = f"volume {alarm.scope.rpartition('/')[2]}"
+            yield failure(Code.NOT_ANSWERING, area, alarm.text, "see docs/operations.md: a disk hangs")
+            continue
+        if alarm.scope not in ("beat", "books"):  # which _beat and _books tell of
             yield warning(Code.MARKS, "alarms", alarm.text, "see docs/operations.md")
     names = {place.volume_id: place.name for place in seen.places or ()}
     for run in seen.passes:
@@ -176,8 +181,8 @@ def _books(seen: Vitals) -> Iterator[Finding]:
         yield failure(
             Code.BOOKS,
             "books",
-            f"{count(abs(seen.imbalance), 'resource')} unaccounted for",
-            "writes were lost: the orphan pass mends it within an hour or two; if it stays, report it",
+            f"{count(seen.imbalance, 'resource')} unaccounted for: {books.told(seen.differences)}",
+            "writes were lost, or somebody wrote past sessionsweep; see docs/operations.md: the books differ",
         )
     else:
         yield ok(Code.BOOKS, "books", "they balance: every resource that was registered is accounted for")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from sessionsweep.deployment import Core, partitions
 from sessionsweep.engine.server import eviction_problem
 from sessionsweep.errors import RecordUnreadableError, StoreError
-from sessionsweep.model.books import imbalance
+from sessionsweep.model.books import differences
 from sessionsweep.model.holds import Hold
 from sessionsweep.model.rows import decimal, json_object, whole
 from sessionsweep.operator import holds, memory, nodes, places
@@ -47,10 +47,12 @@ class Pass:
 @dataclass(frozen=True, slots=True)
 class Vitals:
     """What the store tells of the deployment. `books`: the counters of all partitions, by their names in model.books.
+    `differences`: the partitions whose books don't balance, and by how much.
     `sweep_late_seconds`: since when the wheel's first slot could have been swept. `run_seconds`: since when workers
     know this run of the server: for so long nothing can have been late. None: never."""
 
     books: Mapping[str, int]
+    differences: Mapping[str, int]
     version: str
     policy: str
     evicts: bool  # the server may drop keys by itself
@@ -69,12 +71,12 @@ class Vitals:
     @property
     def stats(self) -> Stats:
         """The books, summed up."""
-        return sum_up(self.books)
+        return sum_up(self.books, self.imbalance)
 
     @property
     def imbalance(self) -> int:
-        """See model.books."""
-        return imbalance(self.books)
+        """Over all partitions, unsigned; see model.books."""
+        return sum(map(abs, self.differences.values()))
 
 
 def look(core: Core, store: Store) -> Vitals:
@@ -91,8 +93,10 @@ def look(core: Core, store: Store) -> Vitals:
     for partition in known:
         questions += [op.Counters(partition), op.ListWheel(partition, limit=1)]
     answers = iter(store.execute_many(questions))
-    for _ in known:
+    by_partition = {}
+    for partition in known:
         counted, filed = _sure(next(answers)), _sure(next(answers))
+        by_partition[partition] = counted
         for name, amount in counted.items():
             books[name] += amount
         ids, slot, _ = filed
@@ -102,6 +106,7 @@ def look(core: Core, store: Store) -> Vitals:
     alarms = [Hold.read(*row) for row in sorted(store.execute(op.Table("alarms")).items())]
     return Vitals(
         books=dict(books),
+        differences=differences(by_partition),
         version=facts.version,
         policy=facts.policy,
         evicts=bool(eviction_problem(facts)),

@@ -15,13 +15,16 @@ from sessionsweep.store.flow import Flow, ask
 def stats(core: Core) -> Flow[Stats]:
     """The sums over all partitions."""
     total: Counter[str] = Counter()
+    imbalance = 0
     for partition in (yield from partitions(core)):
-        total.update((yield from ask(op.Counters(partition))))
-    return sum_up(total)
+        counted = yield from ask(op.Counters(partition))
+        total.update(counted)
+        imbalance += abs(books.imbalance(counted))
+    return sum_up(total, imbalance)
 
 
-def sum_up(counters: Mapping[str, int]) -> Stats:
-    """What the counters of all partitions (see model.books) amount to."""
+def sum_up(counters: Mapping[str, int], imbalance: int) -> Stats:
+    """What the counters of all partitions (see model.books) amount to. `imbalance`: of each, added up unsigned."""
     total = Counter(counters)
     created, ended = total[books.CREATED], total[books.ENDED]
     names = {
@@ -46,5 +49,5 @@ def sum_up(counters: Mapping[str, int]) -> Stats:
         active_bytes=total[books.ACTIVE_BYTES],
         owed_bytes=total[books.OWED_BYTES],
         total_bytes_cleaned=total[books.DELETED_BYTES],
-        imbalance=books.imbalance(total),
+        imbalance=imbalance,
     )

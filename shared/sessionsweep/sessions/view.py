@@ -160,4 +160,4 @@ class Stats:
     active_bytes: int
     owed_bytes: int
     total_bytes_cleaned: int
-    imbalance: int  # registered − everything it became: 0 unless something was lost
+    imbalance: int  # registered − everything it became, of each partition, unsigned: 0 unless one was lost
