@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from sessionsweep.engine.silence import CONFIRM
 from sessionsweep.engine.trust import Permit
 from sessionsweep.errors import HeldError
 from sessionsweep.model.holds import ALL, IDLE, Hold
@@ -80,6 +81,8 @@ def test_an_unreadable_node_counts_as_alive_for_a_while(
     assert other.upkeep.run_once().node_gone == 0
     assert other.upkeep.run_once().node_gone == 0
     other.advance(21)
+    assert other.upkeep.run_once().node_gone == 0
+    other.advance(CONFIRM)
     assert other.upkeep.run_once().node_gone == 1
 
 
@@ -100,6 +103,8 @@ def test_who_lives_in_a_time_to_come_is_not_alive_for_ever(
     first = other.upkeep.run_once()
     assert (first.node_gone, first.streams) == (0, 0), "they have the time to say that they live"
     other.advance(61)
+    other.upkeep.run_once()
+    other.advance(CONFIRM)
     later = other.upkeep.run_once()
     assert (later.node_gone, later.streams) == (1, 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,11 @@ from typing import Any
 import pytest
 import redis
 
+from sessionsweep.engine import orphans
+from sessionsweep.model.holds import ALL, volume_scope
 from sessionsweep.store import operations as op
+from sessionsweep.store.flow import run
+from sessionsweep.volumes.mounting import put_hold
 from sessionsweep_workers.devstack.server import EmbeddedServer
 from support.nodes import Node
 
@@ -71,3 +76,64 @@ def test_an_emptied_store_is_seen_right_before_a_file_goes(
     monkeypatch.setattr(node.trust, "still", still)
     getattr(node, action).run_once()
     assert path.exists()
+
+
+@pytest.mark.parametrize("scope", ["all", "volume"])
+@pytest.mark.parametrize("action", ["reclaim", "orphans"])
+def test_a_hold_that_another_worker_makes_meanwhile_is_seen_right_before_a_file_goes(
+    node: Node, monkeypatch: pytest.MonkeyPatch, action: str, scope: str
+) -> None:
+    session, _, path = node.session_with_file()
+    (volume,) = node.core.mounts.here()
+    if action == "reclaim":
+        session.end()
+    else:
+        for key in ("session", "resources"):
+            node.store._send(["DEL", getattr(node.store.keys, key)(session.id)], "", False)
+        node.orphans.run_once()
+        node.advance(2)
+    scope = ALL if scope == "all" else volume_scope(volume.id)
+    really = node.trust.still
+
+    def still(permit: Any) -> bool:
+        run(put_hold(scope, "rolled-back", "an old snapshot was loaded"), node.store)
+        return really(permit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(node.trust, "still", still)
+        getattr(node, action).run_once()
+    assert path.exists()
+    node.store.execute(op.TableDrop("holds", scope))
+    node.advance(100)
+    for _ in range(2):
+        getattr(node, action).run_once()
+        node.advance(2)
+    assert not path.exists()
+
+
+def test_owners_who_come_back_while_orphans_go_keep_what_is_left(
+    make_node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(idle_timeout=1000)
+    monkeypatch.setattr(orphans, "SLICE", 1)
+    lost = {}
+    for _ in range(3):
+        session, _, path = node.session_with_file()
+        keys = [node.store.keys.session(session.id), node.store.keys.resources(session.id)]
+        lost[path] = [(key, node.store._send(["DUMP", key], "", False)) for key in keys]
+        node.store._send(["DEL", *keys], "", False)
+    node.orphans.run_once()
+    node.advance(2)
+    really = node.trust.still
+    looks: list[bool] = []
+
+    def still(permit: Any) -> bool:
+        if looks:  # an operator loads a newer copy after the first slice
+            for key, raw in itertools.chain.from_iterable(lost.values()):
+                node.store._send(["RESTORE", key, 0, raw, "REPLACE"], "", False)
+        looks.append(True)
+        return really(permit)
+
+    monkeypatch.setattr(node.trust, "still", still)
+    assert node.orphans.run_once().destroyed <= 2, "the owners are asked before each slice"
+    assert sum(path.exists() for path in lost) >= 1

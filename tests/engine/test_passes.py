@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sessionsweep.engine.silence import CONFIRM
 from sessionsweep.model.books import imbalance
 from sessionsweep.store import operations as op
 from support.nodes import Node
@@ -219,6 +220,8 @@ def test_streams_of_a_dead_process_are_closed_as_gone(node: Node) -> None:
     node.advance(9)
     node.store.execute(op.ExtendSession(session.id, idle=100_000))
     node.advance(52)
+    assert node.upkeep.run_once().streams == 0, "it may have had nobody to speak to"
+    node.advance(CONFIRM)
     assert node.upkeep.run_once().streams == 1
     assert node.sessions.attach(session.id).stream_count == 0
     assert balance(node) == 0
@@ -233,6 +236,8 @@ def test_an_ephemeral_volumes_debt_closes_with_its_node(make_node: Callable[...,
     pod.upkeep.run_once()
     assert other.upkeep.run_once().node_gone == 0
     other.advance(pod.settings.node_timeout + 1)
+    assert other.upkeep.run_once().node_gone == 0, "it may have had nobody to speak to"
+    other.advance(CONFIRM)
     assert other.upkeep.run_once().node_gone == 1
     assert balance(other) == 0
 

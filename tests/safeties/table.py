@@ -116,6 +116,14 @@ SAFETIES: tuple[Safety, ...] = (
         "        return True\n        facts = self._store.execute(op.Facts())\n        if facts.run_id != permit.run_id",
         ("engine/test_last_look.py", "faults/test_lost_writes.py"),
     ),
+    Safety(
+        "marker check",
+        "a time mark is raised only in the run of the server that was asked",
+        f"{LUA}/raise_mark.lua",
+        "if run ~= '' and string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') ~= run then return 0 end\n",
+        "",
+        ("store/test_store_deployment.py",),
+    ),
     # --- orphans
     Safety(
         "second sighting",
@@ -140,6 +148,23 @@ SAFETIES: tuple[Safety, ...] = (
         '            if isinstance(answer, StoreError) or answer.session == "live" or any(answer.present):\n',
         "            if isinstance(answer, StoreError):\n",
         ("faults/test_lost_writes.py",),
+    ),
+    Safety(
+        "second sighting",
+        "… before each slice of those that go",
+        f"{LIBRARY}/engine/orphans.py",
+        "            for start in range(0, len(again), SLICE):\n"
+        "                self._destroy(permit, partition, again[start : start + SLICE], result)\n",
+        "            self._destroy(permit, partition, again, result)\n",
+        ("engine/test_last_look.py",),
+    ),
+    Safety(
+        "second sighting",
+        "who is silent is seen so twice before it counts as dead",
+        f"{LIBRARY}/engine/silence.py",
+        "if now - first >= CONFIRM}",
+        "}",
+        ("engine/test_silence.py",),
     ),
     Safety(
         "second sighting",
@@ -266,6 +291,14 @@ SAFETIES: tuple[Safety, ...] = (
         "            if scope in holds:\n",
         "            if False:\n",
         ("engine/test_trust.py", "cli/test_cli_volumes.py"),
+    ),
+    Safety(
+        "hold",
+        "a hold that another worker makes is seen before each slice",
+        f"{LIBRARY}/engine/trust.py",
+        "        if ALL in holds or volume_scope(permit.volume.id) in holds:\n",
+        "        if False:\n",
+        ("engine/test_last_look.py",),
     ),
     Safety(
         "hold",

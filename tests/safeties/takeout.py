@@ -1,4 +1,4 @@
-"""`make safeties`: takes each safety out of a copy of the project, and sees whether its tests fail.
+"""`make safeties`: takes each safety out of a copy of the project, and sees a test fail that passes with it.
 
 ONLY=lease tries those of which kind, words or file have that word. Two at a time, at low priority.
 """
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests
@@ -24,13 +25,27 @@ PARTS = ("shared", "workers", "tests", "examples", "benchmarks", "docs", "deploy
 FAILED, PASSED = 1, 0  # pytest's exit statuses; any other says that nothing was tried
 
 
-def without(safety: Safety, folder: Path) -> None:
-    """A copy of the project in `folder` that lacks it."""
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`test`: the first that failed without the safety; `found`: and that passes with it."""
+
+    found: bool
+    said: str
+    test: str
+    seconds: float
+
+
+def copy(folder: Path) -> None:
+    """The project, in `folder`."""
     for part in PARTS:
         if (ROOT / part).is_dir():
             shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*_cache"))
         else:
             shutil.copy(ROOT / part, folder / part)
+
+
+def take_out(safety: Safety, folder: Path) -> None:
+    """From the copy in `folder`. Raises ValueError: its text doesn't stand there once."""
     file = folder / safety.file
     text = file.read_text()
     if text.count(safety.old) != 1:
@@ -38,42 +53,55 @@ def without(safety: Safety, folder: Path) -> None:
     file.write_text(text.replace(safety.old, safety.new))
 
 
-def first_failure(safety: Safety) -> tuple[int, str, float]:
-    """(pytest's exit status, the test that failed first, seconds)."""
+def run(folder: Path, safety: Safety, tests: list[str], *options: str) -> tuple[int, list[str]]:
+    """(pytest's exit status, the tests that failed) in that copy."""
+    path = os.pathsep.join(str(folder / part) for part in ("shared", "workers"))
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", "-rf", *options, *tests]
+    done = subprocess.run(
+        argv,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, **safety.env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: os.nice(10),
+        check=False,
+    )
+    failed = [line.removeprefix("FAILED ") for line in done.stdout.splitlines() if line.startswith("FAILED tests/")]
+    return done.returncode, [line.partition(" - ")[0] for line in failed]
+
+
+def judge(safety: Safety) -> Verdict:
+    """Without it a test must fail; the same test must pass where nothing else is different but that it is there."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sessionsweep-without-") as name:
         folder = Path(name)
-        without(safety, folder)
-        path = os.pathsep.join(str(folder / part) for part in ("shared", "workers"))
-        argv = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "-rf"]
-        argv += [str(folder / "tests" / test) for test in safety.tests] + (["-k", safety.only] if safety.only else [])
-        done = subprocess.run(
-            argv,
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": path, **safety.env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            preexec_fn=lambda: os.nice(10),  # noqa: PLW1509 - nothing else runs in the child
-            check=False,
-        )
-    lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
-    told = lines[0].partition(" - ")[0].partition(" ")[2] if lines else done.stdout[-300:]
-    return done.returncode, told.replace(f"{folder}/", "").removeprefix("tests/"), time.monotonic() - begun
+        copy(folder)
+        whole = (folder / safety.file).read_text()
+        take_out(safety, folder)
+        only = ("-k", safety.only) if safety.only else ()
+        status, failed = run(folder, safety, [f"tests/{test}" for test in safety.tests], "-x", *only)
+        if status != FAILED or not failed:
+            said = "NOT FOUND" if status == PASSED else f"NOT TRIED ({status})"
+            return Verdict(False, said, "", time.monotonic() - begun)
+        (folder / safety.file).write_text(whole)
+        status, _ = run(folder, safety, failed[:1])
+        said = "found" if status == PASSED else "FAILS ANYHOW"
+        return Verdict(status == PASSED, said, failed[0].removeprefix("tests/"), time.monotonic() - begun)
 
 
 def main() -> int:
     """The exit status: 1 if the tests of any don't miss it."""
     word = os.environ.get("ONLY", "")
     chosen = [one for one in SAFETIES if word in f"{one.kind} {one.what} {one.file}"]
-    missed = 0
+    found = 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for safety, (status, test, seconds) in zip(chosen, pool.map(first_failure, chosen), strict=True):
-            missed += status != FAILED
-            verdict = "found" if status == FAILED else "NOT FOUND" if status == PASSED else f"NOT TRIED ({status})"
-            print(f"{verdict:9} {seconds:5.0f} s  {safety.kind}: {safety.what}\n{'':19}{test}", flush=True)
-    print(f"{len(chosen)} taken out, {len(chosen) - missed} found")
-    return bool(missed) or not chosen
+        for safety, verdict in zip(chosen, pool.map(judge, chosen), strict=True):
+            found += verdict.found
+            print(f"{verdict.said:12} {verdict.seconds:4.0f} s  {safety.kind}: {safety.what}", flush=True)
+            print(f"{'':20}{verdict.test}", flush=True)
+    print(f"{len(chosen)} taken out, {found} found")
+    return found < len(chosen) or not chosen
 
 
 if __name__ == "__main__":

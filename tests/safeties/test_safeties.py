@@ -1,4 +1,4 @@
-"""The list of safeties stays true: each stands in the code once, and its tests exist. `make safeties` takes them out."""
+"""The list of safeties stays true: each stands in the code once, and its tests exist. `make safeties` tries them."""
 
 from __future__ import annotations
 

@@ -63,6 +63,9 @@ def test_a_volumes_mark_is_raised_to_now_unless_the_volume_has_seen_much_more(st
     store.do(op.TablePut("marks", "old", str(T0 + 20_000)))
     assert store.do(op.RaiseMark("old", T0 + 20_000, 5000)) == T0
     assert rows()["old"] == str(T0 + 20_000), "never goes back"
+    run = store.do(op.Facts()).run_id
+    assert store.do(op.RaiseMark("new", T0, 5000, "0" * 40)) == 0, "asked of another server than this"
+    assert store.do(op.RaiseMark("new", T0, 5000, run)) == T0
     for damaged in ("", "x", "-1", "1" * 16):
         store.do(op.TablePut("marks", "old", damaged))
         assert store.do(op.RaiseMark("old", T0, 5000)) == 0

@@ -51,6 +51,10 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+#: What ends sessions is sent once, by nobody's interval: it comes back if its process dies, and again is harmless.
+ENDING: dict[str, Any] = {"reject_on_worker_lost": True}
+
+
 class PassTask(JsonTask):
     """Sends itself to queues by name, and gives what a plain beat sends its slot."""
 
@@ -212,7 +216,8 @@ def register(app: Celery) -> None:
     """Adds the tasks to an app; adding them again replaces them."""
     for name, body in BODIES.items():
         app.tasks.pop(name, None)
-        app.task(name=name, bind=True, base=PassTask, **OPTIONS)(body)
+        own = {} if name in PERIODIC else ENDING
+        app.task(name=name, bind=True, base=PassTask, **(OPTIONS | own))(body)
 
 
 def _sweep(self: PassTask, dry_run: bool, slot: int | None, request_id: str | None) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from sessionsweep.volumes.volume import Volume
 log = logging.getLogger(__name__)
 
 PAGE = 2000  # files between two pipelined look-ups
+SLICE = 25  # files that one last look at their owners and at the server allows to destroy
 CAP_FLOOR, CAP_SHARE = 1000, 10  # more candidates than max(1,000, a tenth of the files): something else is wrong
 TOLD = 100  # sessions whose orphans are told each in an event of its own; of a page's others one tells
 LEASE = 60_000  # ms; renewed with every page
@@ -184,9 +185,10 @@ class Orphans:
 
     def _readopt(self, volume: Volume, found: Sighting, result: OrphanResult) -> None:
         # the file must still be there after its absence in the store was read: else it was deleted in between
-        now = volume.find(found.session_id, found.resource_id)
+        # one that is still being written waits: its writer's commit would count none of the bytes to come
+        now = volume.find(found.session_id, found.resource_id, unlocked=True)
         if now is not None and now.inode == found.inode and self._core.settings.mode != "observe":
-            again = op.Readopt(found.session_id, found.resource_id, volume_location(volume.id), found.size)
+            again = op.Readopt(found.session_id, found.resource_id, volume_location(volume.id), now.size)
             if self._store.execute(again):
                 result.readopted += 1
                 log.warning("registered again, of live session %s: %s", found.session_id, found.resource_id)
@@ -216,7 +218,8 @@ class Orphans:
                 result.would_destroy += len(again)
                 self._tell(permit.volume, again, [])
                 continue
-            self._destroy(permit, partition, again, result)
+            for start in range(0, len(again), SLICE):
+                self._destroy(permit, partition, again[start : start + SLICE], result)
 
     def _destroy(self, permit: Permit, partition: str, files: Sequence[Sighting], result: OrphanResult) -> None:
         freed = 0

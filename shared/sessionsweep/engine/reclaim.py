@@ -20,6 +20,7 @@ from sessionsweep.policy import back_off
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from sessionsweep.store.protocol import Store
+from sessionsweep.volumes.deletion import OF_THE_DISK
 from sessionsweep.volumes.deletion import Outcome as Removed
 from sessionsweep.volumes.volume import Volume
 
@@ -98,7 +99,8 @@ class Reclaim:
                     log.warning("the lease at %s is lost: %s", location, lease_id)
                     result.more = True
                     return
-                self._destroy(permit.volume, location, part, result)
+                if trouble := self._destroy(permit.volume, location, part, result):
+                    raise VolumeError(f"volume {permit.volume.name!r} at {permit.volume.root} answers {trouble}")
             if not pace.next():
                 result.more = True
                 return
@@ -109,8 +111,9 @@ class Reclaim:
         location: str,
         part: Sequence[tuple[str, tuple[op.LeasedResource, ...]]],
         result: ReclaimResult,
-    ) -> None:
-        s = self._core.settings
+    ) -> str:
+        """Deletes, and says what became of each. Answers the error that speaks of the whole disk, if there was one."""
+        s, trouble = self._core.settings, ""
         sizes = {(sid, r.resource_id): r for sid, resources in part for r in resources}
         removals = volume.delete_many([(sid, [r.resource_id for r in resources]) for sid, resources in part])
         attempts: dict[str, list[op.Attempt]] = {}
@@ -123,6 +126,10 @@ class Reclaim:
             elif removal.outcome is Removed.BUSY:
                 attempt = op.Attempt(removal.resource_id, Outcome.BUSY, ms(s.cleanup_interval))
                 result.busy += 1
+            elif removal.error in OF_THE_DISK:
+                # no try is used: an hour of a disk that is mounted read-only must not end in a heap of dead letters
+                trouble = removal.error
+                attempt = op.Attempt(removal.resource_id, Outcome.BUSY, ms(s.cleanup_interval))
             else:
                 delay = back_off(leased.tries, s.cleanup_interval)
                 attempt = op.Attempt(removal.resource_id, Outcome.FAILED, delay, removal.error)
@@ -155,3 +162,4 @@ class Reclaim:
                 result.gone += attempt.outcome is Outcome.GONE
         if self._core.meter is not None:
             tell(self._core.meter.reclaimed, volume.name, became, freed)
+        return trouble

@@ -44,7 +44,7 @@ class Trust:
     def __init__(self, core: Core, store: Store, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._core = core
         self._store = store
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         # run id, server's ms, our monotonic clock before it was asked and after it answered
         self._last: tuple[str, int, float, float] | None = None
 
@@ -102,7 +102,11 @@ class Trust:
 
     def still(self, permit: Permit) -> bool:
         """Re-read before each destroy batch, as the last word with the store: the same server run, not emptied since,
-        and the same volume under the same path. What was asked since the permit was answered by that run."""
+        no hold that another worker made meanwhile, and the same volume under the same path. What was asked since the
+        permit was answered by that run."""
+        holds = self._store.execute(op.Table("holds"))
+        if ALL in holds or volume_scope(permit.volume.id) in holds:
+            return False
         facts = self._store.execute(op.Facts())
         if facts.run_id != permit.run_id or facts.deployment != permit.volume.deployment_id:
             return False
@@ -125,9 +129,9 @@ class Trust:
             if name is not None and volume.name != name:
                 continue
             with self._noted(volume, failed):
-                self.permit(volume)
+                permit = self.permit(volume)
                 seen = volume.high_water() or 0
-                if marked := self._store.execute(op.RaiseMark(volume.id, seen, ROLLED_BACK)):
+                if marked := self._store.execute(op.RaiseMark(volume.id, seen, ROLLED_BACK, permit.run_id)):
                     volume.set_high_water(marked)
         return failed
 
@@ -145,9 +149,9 @@ class Trust:
 
     def watch_server(self) -> op.ServerFacts:
         """Notes a restarted server or a jumping clock: idle ends and orphan destruction stop for HOLD."""
-        before = self._monotonic()
+        before = self.monotonic()
         facts = self._store.execute(op.Facts())
-        after = self._monotonic()
+        after = self.monotonic()
         meta = self._store.execute(op.Meta())
         if meta.get("run_id") != facts.run_id:
             # the hold comes first: were it noted first and this process died, nobody would hold

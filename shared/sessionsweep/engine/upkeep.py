@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sessionsweep.deployment import Core, ms, partitions
 from sessionsweep.engine.results import Result
 from sessionsweep.engine.server import ServerWatch
+from sessionsweep.engine.silence import Silence
 from sessionsweep.engine.trend import Trend
 from sessionsweep.engine.trust import Trust
 from sessionsweep.errors import StoreError, VolumeUntrustedError
@@ -44,13 +45,14 @@ class UpkeepResult(Result):
 class Upkeep:
     """What each node's worker does between sweeps."""
 
-    def __init__(self, core: Core, store: Store, trust: Trust | None = None) -> None:
+    def __init__(self, core: Core, store: Store, trust: Trust | None = None, silence: Silence | None = None) -> None:
         self._core = core
         self._store = store
         self._queues: list[str] = []
         self._space: dict[str, Space] = {}  # volume id → its disk at the last look
         self._unwritable: dict[str, str] = {}  # volume id → the error's name
         self._trust = trust or Trust(core, store)
+        self._silence = silence or Silence(self._trust.monotonic)
         self._server = ServerWatch(core, store)
         self._trend = Trend(core, store)
 
@@ -89,8 +91,12 @@ class Upkeep:
         self.beat_heart()
         facts = self._store.execute(op.Facts())
         if self._core.settings.mode != "observe":
-            self._dead_processes(facts.now, result)
-            self._dead_nodes(facts.now, result)
+            try:
+                self._dead_processes(facts, result)
+                self._dead_nodes(facts, result)
+            except StoreError:
+                self._silence.forget()
+                raise
             self._mend(result)
         self._trend.run_once(self._store.execute(op.Facts()).now)  # last: nothing depends on it
         return result
@@ -113,23 +119,31 @@ class Upkeep:
         except OSError as error:
             log.warning("volume %s doesn't say how full it is: %s", volume.name, error)
 
-    def _dead_processes(self, now: int, result: UpkeepResult) -> None:
-        beats = {name: decimal(at) for name, at in self._store.execute(op.Table("p")).items()}
+    def _dead_processes(self, facts: op.ServerFacts, result: UpkeepResult) -> None:
+        now, beats = facts.now, {name: decimal(at) for name, at in self._store.execute(op.Table("p")).items()}
         for process, at in beats.items():
-            if at - now > PROCESS_SILENCE:  # none of its own: it has from now on to say that it lives
-                self._store.execute(op.TablePut("p", process, str(now)))
+            if at - now > PROCESS_SILENCE and at - (fresh := self._now()) > PROCESS_SILENCE:
+                # none of its own: it has from now on to say that it lives
+                self._store.execute(op.TablePut("p", process, str(fresh)))
+        places: dict[str, list[str]] = {}  # process → partitions in which it has a queue
         for partition in run(partitions(self._core), self._store):
             for queue in self._store.execute(op.Queues(partition)):
-                process = queue.location.removeprefix("p.")
-                if not queue.location.startswith("p."):
-                    continue
-                if process not in beats or now - beats[process] > PROCESS_SILENCE:
-                    result.streams += self._close(partition, process_location(process))
+                if queue.location.startswith("p."):
+                    places.setdefault(queue.location.removeprefix("p."), []).append(partition)
+        silent = {
+            process: f"{facts.run_id} {beats.get(process)}"
+            for process in places
+            if process not in beats or now - beats[process] > PROCESS_SILENCE
+        }
+        for process in self._silence.lasting("p", silent):
+            for partition in places[process]:
+                result.streams += self._close(partition, process_location(process))
         for process, at in beats.items():
-            if now - at > PROCESS_SILENCE * 10:
+            if now - at > PROCESS_SILENCE * 10 and process not in places:
                 self._store.execute(op.TableDrop("p", process))
 
-    def _dead_nodes(self, now: int, result: UpkeepResult) -> None:
+    def _dead_nodes(self, facts: op.ServerFacts, result: UpkeepResult) -> None:
+        now = facts.now
         nodes, silence = self._store.execute(op.Table("n")), ms(self._core.settings.node_timeout)
         alive: set[str] = set()
         for name, row in nodes.items():
@@ -139,7 +153,7 @@ class Upkeep:
             if not 0 <= at <= now + silence or not isinstance(about.get("volumes"), dict):
                 # that node may live and mount anything: until it has had its time to say so, none counts as gone
                 log.warning("the row of node %r can't be read: %r", name, row[:200])
-                unknown = {"at": now, "volumes": {}, "unknown": True}
+                unknown = {"at": self._now(), "volumes": {}, "unknown": True}
                 self._store.execute(op.TablePut("n", name, json.dumps(unknown)))
                 return
             if about.get("unknown") and now - at <= silence:
@@ -148,26 +162,40 @@ class Upkeep:
                 alive.update(about["volumes"])
             elif now - at > NODE_MEMORY:
                 self._store.execute(op.TableDrop("n", name))
+        silent = {}
         for volume_id, row in self._store.execute(op.Table("vols")).items():
             about = json_object(row)
             mounted = whole(about.get("at"))
             fresh = mounted >= 0 and abs(now - mounted) <= silence
             if about.get("ephemeral") is True and volume_id not in alive and not fresh:
-                for partition in run(partitions(self._core), self._store):
-                    result.node_gone += self._close(partition, volume_location(volume_id), owed_only=True)
+                silent[volume_id] = facts.run_id
+        for volume_id in self._silence.lasting("vols", silent):
+            for partition in run(partitions(self._core), self._store):
+                result.node_gone += self._close(partition, volume_location(volume_id), owed_only=True)
+
+    def _now(self) -> int:
+        return self._store.execute(op.Facts()).now
 
     def _close(self, partition: str, location: str, owed_only: bool = False) -> int:
-        """The location itself is gone, and what lay there with it."""
+        """The location itself is gone, and what lay there with it. What can't be read stays, and keeps nobody else."""
         closed = 0
         while True:
             lease = op.Lease(partition, location, secrets.token_hex(8), 5000, dead=not owed_only)
-            leased = self._store.execute(lease)
-            if not leased.entries:
-                return closed
-            for session_id, resources in leased.entries:
+            operations = []
+            for session_id, resources in self._store.execute(lease).entries:
                 attempts = tuple(op.Attempt(r.resource_id, Outcome.GONE) for r in resources)
-                settle = op.Settle(session_id, location, attempts, retention=self._core.retention, own=not owed_only)
-                closed += self._store.execute(settle).counted
+                operations.append(
+                    op.Settle(session_id, location, attempts, retention=self._core.retention, own=not owed_only)
+                )
+            counted = 0
+            for operation, answer in zip(operations, self._store.execute_many(operations), strict=True):
+                if isinstance(answer, StoreError):
+                    log.warning("what session %s had at %s isn't closed: %s", operation.session_id, location, answer)
+                else:
+                    counted += answer.counted
+            closed += counted
+            if not counted:
+                return closed
 
     def _mend(self, result: UpkeepResult) -> None:
         """Looks at a slice of all keys, and goes on there next time; one worker at a time."""

@@ -39,6 +39,16 @@ class Outcome(StrEnum):
 
 _DELETED = Outcome.DELETED
 
+#: What says something of the whole disk, or of this process, and nothing of the file: it is tried again when that is
+#: over, for as long as it takes.
+OF_THE_DISK = frozenset(
+    {
+        "EROFS", "ESTALE", "ENODEV", "ENXIO", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN",
+        "ENETUNREACH", "ECONNREFUSED", "ECONNRESET", "EMFILE", "ENFILE", "ENOMEM", "ENOLCK", "EINTR", "EDQUOT",
+        "ENOSPC",
+    }
+)  # fmt: skip
+
 
 class Removal(NamedTuple):
     """The outcome for one resource. `size`: bytes freed, 0 while another hard link holds them.

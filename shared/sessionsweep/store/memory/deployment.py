@@ -63,7 +63,7 @@ def raise_mark(state: State, operation: RaiseMark, now: int) -> int:
     """Compares and raises in one step."""
     marks = state.tables.setdefault("marks", {})
     mark = mark_of(marks, state.meta, operation.volume_id)
-    if operation.seen - mark > operation.most:
+    if operation.seen - mark > operation.most or operation.run_id not in ("", state.run_id):
         return 0
     if now > mark:
         marks[operation.volume_id] = str(now)

@@ -160,11 +160,16 @@ class SetMeta(Operation[bool]):
 @dataclass(frozen=True, slots=True)
 class RaiseMark(Operation[int]):
     """Raises a volume's row of the table `marks` to now (ms), which it answers; 0: it lies more than `most` ms behind
-    what the volume has seen, and stays. A volume without a row is held against `high_water` of `meta`."""
+    what the volume has seen, and stays. A volume without a row is held against `high_water` of `meta`.
+
+    `run_id`: of the server that was asked before `seen` was read; another one raises nothing (0): whoever was paused in
+    between, or sends it again, must not raise the mark of an old copy to now. Empty: any.
+    """
 
     volume_id: str
     seen: int
     most: int
+    run_id: str = ""
     repeatable: ClassVar[bool] = True
 
 

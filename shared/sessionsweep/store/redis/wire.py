@@ -307,7 +307,7 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
     op.RaiseMark: Wire(
         lambda _, r: int(r),
         lambda _, k: [k.globals("marks"), k.globals("meta")],
-        lambda o: [o.volume_id, o.seen, o.most],
+        lambda o: [o.volume_id, o.seen, o.most, o.run_id],
         "raise_mark",
     ),
     op.Table: Wire(lambda _, r: reading.pairs(r), lambda o, k: [k.globals(o.name)], command=("HGETALL",)),
