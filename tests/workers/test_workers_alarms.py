@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 from celery import Celery
-from worker_cluster import KEY
+from worker_cluster import KEY, Cluster
 
 from sessionsweep import Sessions, Settings
 from sessionsweep.operator import vitals
@@ -18,7 +18,6 @@ from sessionsweep.store import operations as op
 from sessionsweep_workers.alarms import BOOKS, TABLE, BooksAlarm
 from sessionsweep_workers.application import build
 from sessionsweep_workers.context import Context, current
-from sessionsweep_workers.keeper import Keeper
 from support.processes import wait_until
 
 Write = Callable[..., None]
@@ -90,12 +89,11 @@ def test_a_difference_that_is_gone_at_the_next_look_is_no_alarm(app: Celery, pas
     assert not alarm(current(app))
 
 
-def test_each_worker_looks_by_itself(app: Celery, past_us: Write) -> None:
-    keeper = Keeper(app)
-    past_us("02", "active", 1)
-
-    def told() -> bool:
-        keeper._look()
-        return "partition 02 by -1" in alarm(keeper.context)
-
-    wait_until(told, what="the alarm is raised")
+def test_each_worker_looks_by_itself(cluster: Cluster, redis_url: str) -> None:
+    store = cluster.sessions().store
+    cluster.worker()
+    with redis.Redis.from_url(redis_url) as server:
+        server.hincrby(store.keys.counters("00"), "active", 1)
+    wait_until(
+        lambda: "partition 00 by -1" in store.execute(op.Table(TABLE)).get(BOOKS, ""), what="the alarm is raised"
+    )

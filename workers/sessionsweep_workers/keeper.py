@@ -64,11 +64,11 @@ class Keeper:
         self._away = False
         self._beat_alarm = alarms.BeatAlarm(self.context)
         self._marks_alarm = alarms.MarksAlarm(self.context)
+        self._books_alarm = alarms.BooksAlarm(self.context)
+        self._next_books = 0.0
 
     def start(self) -> None:
         """Begins; call it once, after the pool has forked."""
-        self._books_alarm = alarms.BooksAlarm(self.context)
-        self._next_books = 0.0
         self._messages.start()
         self._work.start()
         self._events.start()
@@ -169,6 +169,9 @@ class Keeper:
         if now - last_sweep > LATE * interval * 1000:
             self._work.ask("sweep", self._sweep)
         self._beat_alarm.look(now, beat_seen)
+        if time.monotonic() >= self._next_books:
+            self._next_books = time.monotonic() + interval
+            self._books_alarm.look(now)
 
     def _nudged(self, volume: str) -> None:
         if self._pace(volume).may_follow_nudge():
@@ -178,9 +181,6 @@ class Keeper:
         return self._paces.setdefault(volume, _Pace(self._tick, self.context.settings.cleanup_interval))
 
     def _reclaim(self, volume: str) -> None:
-        if time.monotonic() >= self._next_books:
-            self._next_books = time.monotonic() + interval
-            self._books_alarm.look(now)
         now = time.monotonic()
         if now - self._unbegun.setdefault(volume, now) > self._patience or now < self._no_broker_until:
             # it waits behind others, the broker hangs, or the message was lost
