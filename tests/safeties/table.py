@@ -1,4 +1,4 @@
-"""Each line that keeps a promise, how it is taken out, and a test that fails without it. `make safeties` tries them all."""
+"""Each line that keeps a promise, how it is taken out, and a test that misses it. `make safeties` tries them all."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ SAFETIES: tuple[Safety, ...] = (
         "before each slice: the server's run, the deployment and the volume are read again",
         f"{LIBRARY}/engine/trust.py",
         "        facts = self._store.execute(op.Facts())\n        if facts.run_id != permit.run_id",
-        "        return True\n        facts = self._store.execute(op.Facts())\n        if facts.run_id != permit.run_id",
+        "        return True\n        if facts.run_id != permit.run_id",
         ("engine/test_last_look.py", "faults/test_lost_writes.py"),
     ),
     Safety(
@@ -262,8 +262,9 @@ SAFETIES: tuple[Safety, ...] = (
         "O_NOFOLLOW",
         "a file in use is busy",
         f"{LIBRARY}/volumes/deletion.py",
-        "            fcntl.flock(descriptor, _LOCK)\n        except BlockingIOError:\n            return Removal(session_id, "
-        "resource_id, Outcome.BUSY)\n        except OSError as error:\n            if error.errno",
+        "            fcntl.flock(descriptor, _LOCK)\n        except BlockingIOError:\n"
+        "            return Removal(session_id, resource_id, Outcome.BUSY)\n        except OSError as error:\n"
+        "            if error.errno",
         "            pass\n        except OSError as error:\n            if error.errno",
         ("volumes/test_volume_deletion.py", "faults/test_stubborn.py"),
     ),
@@ -335,7 +336,7 @@ SAFETIES: tuple[Safety, ...] = (
     ),
     Safety(
         "limit check",
-        "what ended within its reservation is not made again",
+        "what ended is not made again while a reservation may last",
         f"{LUA}/create.lua",
         "if taken and now < tonumber(taken) then return {0, now} end\n",
         "",

@@ -192,7 +192,7 @@ class Partition:
         self.holdings: dict[str, Holdings] = {}
         self.graves: dict[str, Grave] = {}
         self.receipts: TimedSet[str] = TimedSet()
-        self.short: TimedSet[str] = TimedSet()  # ended young, owing nothing: until a reservation of theirs is over
+        self.bare: TimedSet[str] = TimedSet()  # ended, owing nothing: until what was reserved for them is over
         self.intents: TimedSet[tuple[str, str]] = TimedSet()
         self.queues: dict[str, TimedSet[str]] = {}  # a location that was ever used stays, but for dead processes
         self.batches: dict[tuple[str, str], Batch] = {}
@@ -214,13 +214,13 @@ class Partition:
 
     def had(self, session_id: str, now: int) -> bool:
         """Whether a session of that id has ended, as far as that is still known."""
-        return self.grave(session_id, now) is not None or session_id in self.short.times
+        return self.grave(session_id, now) is not None or session_id in self.bare.times
 
     def forget(self, now: int) -> None:
-        """Drops the receipts whose retention is over, and the marks of those that ended young."""
+        """Drops the receipts whose retention is over, and what ended without one."""
         while (session_id := self.receipts.take_until(now)) is not None:
             self.graves.pop(session_id, None)
-        while self.short.take_until(now) is not None:
+        while self.bare.take_until(now) is not None:
             pass
 
     def own(self, session_id: str) -> Holdings:

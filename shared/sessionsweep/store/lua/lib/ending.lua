@@ -72,11 +72,10 @@ local function finish(prefix, sid, raw, h, now, reason, grace)
   else
     if records then redis.call('UNLINK', rkey) end
     places = {}
-    -- no tombstone says that it was: while its reservation (60 s) lasts, a `create` that is sent again, for its answer was
-    -- lost, would make it anew, though its place is given back
-    local till = h.created + RESERVED
-    if bit.band(h.flags, BOOK_USER + BOOK_TOTAL) > 0 and now < till then
-      redis.call('SET', prefix .. 'x:' .. sid, string.format('%.0f', till), 'PX', string.format('%.0f', till - now))
+    -- no tombstone says that it was: a `create` that is sent again, for its answer was lost, or that another caller sends
+    -- for the same token, would make it anew without a place, for as long as what he reserved lasts
+    if bit.band(h.flags, BOOK_USER + BOOK_TOTAL) > 0 or now - h.created < RESERVED then
+      redis.call('SET', prefix .. 'x:' .. sid, string.format('%.0f', now + RESERVED), 'PX', RESERVED)
     end
   end
   count('ended', 1)
