@@ -347,6 +347,18 @@ def test_find_tells_absent_from_unknown(volume: Volume, sid: str, rid: str) -> N
         volume.find(sid, rid)
 
 
+def test_what_is_being_written_is_told_apart(volume: Volume, sid: str, rid: str) -> None:
+    file = volume.create(sid, rid)
+    assert volume.find(sid, rid, unlocked=True) is None
+    assert volume.find(sid, rid) is not None
+    file.write(b"1234567")
+    file.close()
+    assert volume.find(sid, rid, unlocked=True) == volume.find(sid, rid)
+    with volume.open_file(sid, rid) as reading:
+        fcntl.flock(reading, fcntl.LOCK_SH)
+        assert volume.find(sid, rid, unlocked=True) is not None, "who reads it holds nobody up"
+
+
 def test_a_forked_child_neither_holds_nor_writes(volume: Volume, sid: str, rid: str) -> None:
     """A child that lives on must not keep the file busy, nor flush the parent's buffer a second time."""
     file = volume.create(sid, rid)

@@ -32,6 +32,7 @@ __all__ = [
     "NotOursError",
     "errno_name",
     "fcntl",
+    "is_unlocked",
     "make_folder",
     "open_folder",
     "open_regular",
@@ -70,6 +71,16 @@ def require_descriptors() -> None:
 def errno_name(error: OSError) -> str:
     """`EACCES` rather than 13: what a dead letter shows and what a person searches for."""
     return errno.errorcode.get(error.errno or 0, f"errno-{error.errno}")
+
+
+def is_unlocked(descriptor: int) -> bool:
+    """Whether nobody writes this file: whoever does holds its lock. A shared one is tried, which disturbs no reader."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return True
 
 
 def same_file(one: os.stat_result, other: os.stat_result) -> bool:

@@ -20,6 +20,7 @@ from sessionsweep.volumes.deletion import Outcome, Removal, Sighting
 from sessionsweep.volumes.descriptors import (
     NotOursError,
     errno_name,
+    is_unlocked,
     open_regular,
     require_descriptors,
 )
@@ -243,8 +244,9 @@ class Volume:
             raise _io_error(f"opening {resource_id}", error) from error
         return os.fdopen(descriptor, "rb")
 
-    def find(self, session_id: str, resource_id: str) -> Sighting | None:
-        """How a resource's file looks now; None: it certainly doesn't exist.
+    def find(self, session_id: str, resource_id: str, *, unlocked: bool = False) -> Sighting | None:
+        """How a resource's file looks now; None: it certainly doesn't exist. `unlocked`: None, too, while somebody
+        writes it.
 
         Raises:
             VolumeError, VolumeIOError, VolumeUntrustedError: nobody knows.
@@ -254,10 +256,15 @@ class Volume:
             with self._tree() as tree:
                 folder = tree.session_folder(session_id)
                 try:
-                    descriptor, found = open_regular(folder, resource_id, tree.device)
+                    descriptor, _ = open_regular(folder, resource_id, tree.device)
                 finally:
                     os.close(folder)
-                os.close(descriptor)
+                try:
+                    if unlocked and not is_unlocked(descriptor):
+                        return None
+                    found = os.fstat(descriptor)  # not before: its writer may just have come to its end
+                finally:
+                    os.close(descriptor)
         except FileNotFoundError:
             return None
         except NotOursError as error:
