@@ -93,6 +93,10 @@ def test_tables_keep_rows_apart(store: Subject) -> None:
     assert store.do(op.TablePut("vols", "v2", "d", only_new=True)) is True
     assert store.do(op.Table("vols")) == {"v1": "b", "v2": "d"}
     assert store.do(op.Table("holds")) == {}
+    assert store.do(op.TableDrop("vols", "v1", "another")) is False
+    assert store.do(op.TableDrop("vols", "v2", "d")) is True
+    assert store.do(op.TableDrop("vols", "v2", "d")) is False
+    assert store.do(op.TablePut("vols", "v2", "d")) is True
     assert store.do(op.TableDrop("vols", "v1")) is True
     assert store.do(op.TableDrop("vols", "v1")) is False
     assert store.do(op.Table("vols")) == {"v2": "d"}

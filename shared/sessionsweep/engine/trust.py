@@ -177,7 +177,8 @@ class Trust:
             return False
         until = Hold.read(IDLE, row).until
         if until and until <= now:
-            self._store.execute(op.TableDrop("holds", IDLE))
+            # the one that was read: another worker may have noticed another restart since
+            self._store.execute(op.TableDrop("holds", IDLE, row))
             return False
         return True
 

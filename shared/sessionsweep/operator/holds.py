@@ -59,7 +59,8 @@ def lift(core: Core, scope: str) -> Flow[Hold]:
     if scope == IDLE:
         for partition in (yield from partitions(core)):
             yield from ask(op.HoldIdle(partition, 0))
-    yield from ask(op.TableDrop("holds", scope))
+    if not (yield from ask(op.TableDrop("holds", scope, rows[scope]))):
+        raise HeldError(f"The hold on {scope} is another one by now: look at it (sessionsweep holds list), then lift it.")
     return hold
 
 

@@ -91,8 +91,10 @@ def table_put(state: State, operation: TablePut, now: int) -> bool:
 @common_step
 def table_drop(state: State, operation: TableDrop, now: int) -> bool:
     """Whether the row was there."""
-    if state.tables.get(operation.name, {}).pop(operation.row, None) is None:
+    rows = state.tables.get(operation.name, {})
+    if operation.row not in rows or operation.only not in (None, rows[operation.row]):
         return False
+    del rows[operation.row]
     if operation.name == HOLDS:
         state.partition(DEPLOYMENT).events.add(now, hold_lifted(operation.row))
     return True

@@ -194,10 +194,11 @@ class TablePut(Operation[bool]):
 
 @dataclass(frozen=True, slots=True)
 class TableDrop(Operation[bool]):
-    """Removes a row."""
+    """Removes a row; with `only` only if it says just that: what somebody has written since stays."""
 
     name: str
     row: str
+    only: str | None = None
     repeatable: ClassVar[bool] = True
 
 

@@ -320,7 +320,12 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
     op.TableDrop: Wire(
         reading.flag,
         lambda o, k: [k.globals(o.name)],
-        lambda o: [o.row, pack_row(hold_lifted(o.row)) if o.name == HOLDS else b""],
+        lambda o: [
+            o.row,
+            pack_row(hold_lifted(o.row)) if o.name == HOLDS else b"",
+            int(o.only is not None),
+            o.only or "",
+        ],
         "table_drop",
     ),
     op.TakeLease: Wire(
