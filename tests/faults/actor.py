@@ -86,6 +86,8 @@ class Web:
         self.count = 0
         self.losing = bool(order["losing"])  # the store may forget what it acknowledged
         self.patience = settings.idle_timeout / 2
+        # the store's time passes as ours does, and what it acknowledged stays: who is used isn't over
+        self.steady = not order["test_clock"] and not self.losing
 
     # what it does with one session
 
@@ -230,7 +232,7 @@ class Web:
         now, settings = time.monotonic(), self.sessions.settings  # it goes on while this process is stopped
         idle, age = now - known.seen, now - known.made  # both at least as long as for the server
         young = not settings.max_duration or age < settings.max_duration
-        if idle < settings.idle_timeout and young and not known.in_doubt:
+        if self.steady and idle < settings.idle_timeout and young and not known.in_doubt:
             what = f"{known.session_id}, {age:.3f} s old, was over {idle:.3f} s after it was used: {error!r}"
             self.journal.tell("early", what=what)
 

@@ -63,7 +63,7 @@ class Client:
     def read_everything(self) -> None:
         """Each file of each session that a client was told of has its bytes."""
         for known in self.web.mine:
-            self.web._check(known, self.web.sessions.open(known.token))
+            self.web._check(known, self.web.sessions.open(known.token), 0.0)
 
 
 def aof(server: EmbeddedServer) -> Path:
