@@ -193,6 +193,8 @@ class Generator:
             measured.failed[str(error)] += 1
         except UnwantedError as error:
             measured.failed[f"status {error}"] += 1
+        except Exception as error:  # an answer of another form, or a mistake of ours: else nobody would hear of it
+            measured.failed[repr(error)] += 1
         else:
             done = time.monotonic()
             took = min(LONGEST, max(1, round((done - meant) * 1e6)))

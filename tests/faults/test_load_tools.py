@@ -122,11 +122,11 @@ class Restful(Visitor):
     """Asks nobody; notes when it acts, and how long it then rests."""
 
     def __init__(self, number: int, seen: list[Restful], rests: tuple[Rest, ...]) -> None:
-        super().__init__(number, "seed", [("", 0)], Record(), 0.01, rests)
-        self._seen, self.may_act_from = seen, 0.0
+        super().__init__(number, "seed", [("", 0)], Record(), 0.1, rests)
+        self._seen, self.may_act_from, self.early = seen, 0.0, 0
 
     async def act(self, http: Connections) -> str:
-        assert time.monotonic() >= self.may_act_from, "it rests still"
+        self.early += time.monotonic() < self.may_act_from
         self._seen.append(self)
         return "look"
 
@@ -136,12 +136,25 @@ class Restful(Visitor):
         return drawn
 
 
+class Mistaken(Restful):
+    """Can't make head or tail of an answer."""
+
+    async def act(self, http: Connections) -> str:
+        raise KeyError("session_id")
+
+
+async def test_an_answer_that_no_visitor_understands_is_counted_as_failed() -> None:
+    measured = await Generator([Mistaken(1, [], ())], "seed").run(2000, 0.01)
+    assert set(measured.failed) == {"KeyError('session_id')"}
+
+
 async def test_who_rests_is_back_when_the_rest_is_over_and_not_before() -> None:
     seen: list[Restful] = []
-    visitors = [Restful(n, seen, (Rest(0.7, 0.5, 1.0),)) for n in range(50)]
-    measured = await Generator(visitors, "seed").run(2000, 0.3)
+    visitors = [Restful(n, seen, (Rest(0.5, 0.5, 1.0),)) for n in range(50)]
+    measured = await Generator(visitors, "seed").run(1000, 0.3)
     assert measured.failures == 0
     assert len(seen) == measured.count > 50, "they came back"
+    assert [visitor.early for visitor in visitors] == [0] * 50
 
 
 def test_rests_are_drawn_as_they_are_declared_and_the_crowd_is_large_enough() -> None:
