@@ -10,9 +10,9 @@ from celery.signals import worker_shutting_down
 
 from sessionsweep.engine.server import refuse_eviction
 from sessionsweep.errors import ConfigurationError, SessionSweepError
-from sessionsweep.store.flow import run
 from sessionsweep_workers import names
 from sessionsweep_workers.context import current
+from sessionsweep_workers.disks import Disks
 from sessionsweep_workers.keeper import Keeper
 
 log = logging.getLogger(__name__)
@@ -29,9 +29,10 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         context = current(worker.app)
+        disks = Disks(context)
         try:
             refuse_eviction(context.store)
-            run(context.core.mounts.mount(), context.store)
+            disks.mount()
         except ConfigurationError:
             raise
         except SessionSweepError as error:
@@ -39,7 +40,7 @@ class KeeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         queues = [names.QUEUE, *(names.volume_queue(volume.id) for volume in context.core.mounts.here())]
         for name in queues:
             worker.app.amqp.queues.select_add(names.declared(name))
-        self.keeper = worker.sessionsweep_keeper = Keeper(worker.app)
+        self.keeper = worker.sessionsweep_keeper = Keeper(worker.app, disks)
         self._stopping = context.stopping
         self._stopping.clear()  # an earlier worker of this process may have ended
         worker_shutting_down.connect(self._stop_passes)

@@ -56,7 +56,9 @@ class Context:
     @functools.cached_property
     def observing(self) -> Context:
         """The same deployment in observe mode: for dry runs."""
-        return Context(self.settings.model_copy(update={"mode": "observe"}), self.stopping)
+        context = Context(self.settings.model_copy(update={"mode": "observe"}), self.stopping)
+        context.core.mounts.watch_with(self.core.mounts)
+        return context
 
 
 class _Installed:
@@ -98,5 +100,8 @@ def current(app: Celery) -> Context:
     context = installed.context
     if context is None or context.pid != os.getpid():
         settings = installed.given or Settings.from_env()
-        context = installed.context = Context(settings, installed.stopping, installed.on_event)
+        before, context = context, Context(settings, installed.stopping, installed.on_event)
+        if before is not None:  # its parent's, which watches the disks
+            context.core.mounts.watch_with(before.core.mounts)
+        installed.context = context
     return context

@@ -2,8 +2,9 @@
 
 It runs in the worker's main process. One thread listens for nudges of this node's volumes, looks at their queues every
 second and sends this node a `reclaim` when something is due, at most one that waits per volume. What may block goes on
-in three lanes: sending messages, passes, and telling events to users' hooks. No promise depends on a message: a reclaim
-that doesn't begin in time, and a sweep that is late, run right here.
+elsewhere: in three lanes sending messages, what needs the store alone, and telling events to users' hooks; and for each
+disk in threads of its own. No promise depends on a message: a reclaim that doesn't begin in time, and a sweep that is
+late, run right here.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
 from sessionsweep_workers import alarms, fanout, names, passes
 from sessionsweep_workers.context import Context, current
+from sessionsweep_workers.disks import Disks, forget_alarms
 from sessionsweep_workers.lane import Lane
 
 log = logging.getLogger(__name__)
@@ -42,8 +44,9 @@ BUDGET = 20.0  # seconds of a pass that is run here
 class Keeper:
     """One worker's. `consumer` is Celery's while it is connected."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, disks: Disks) -> None:
         self._app = app
+        self._disks = disks
         self.context: Context = current(app)
         self.consumer: Any = None
         interval = self.context.settings.cleanup_interval
@@ -53,7 +56,7 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name="sessionsweep-keeper", daemon=True)
         self._over = threading.Event()
         self._messages = Lane("sessionsweep-messages")
-        self._work = Lane("sessionsweep-passes")
+        self._work = Lane("sessionsweep-store")
         self._events = Lane("sessionsweep-events")
         self._forward = self.context.forward  # a hook that isn't there is said now, before the worker begins
         self._next_beat = self._next_upkeep = 0.0
@@ -71,6 +74,7 @@ class Keeper:
         """Begins; call it once, after the pool has forked."""
         self._messages.start()
         self._work.start()
+        self._disks.start()
         self._events.start()
         self._thread.start()
 
@@ -80,6 +84,7 @@ class Keeper:
         self.context.stopping.set()
         for lane, patience in ((self._messages, timeout), (self._work, timeout), (self._events, timeout / 3)):
             lane.stop(patience)
+        self._disks.stop(timeout)
         with suppress(Exception):
             self._forward.close()
         if self._thread.is_alive():
@@ -117,6 +122,7 @@ class Keeper:
                 self._away = False
                 log.warning("the store answers again")
         except StoreError as error:
+            self._disks.store_is_away()
             if not self._away:
                 log.warning("the store doesn't answer: %s", error)
             self._away = True
@@ -131,9 +137,12 @@ class Keeper:
         queues = [names.QUEUE, *map(names.volume_queue, self._volumes.values())]
         self._consume(queues)
         self.context.upkeep.beat_heart(queues)
-        if time.monotonic() >= self._next_upkeep or (core.mounts.missing() and self._next_upkeep):
+        self._disks.watch(self.context.store.execute(op.Facts()).now)
+        upkeep = time.monotonic() >= self._next_upkeep
+        if upkeep:
             self._next_upkeep = time.monotonic() + max(1.0, self.context.settings.cleanup_interval)
-            self._work.ask("upkeep", self.context.upkeep.run_once)
+            self._work.ask("upkeep", self._upkeep)
+        self._disks.look_after(upkeep=upkeep)
         self._late_orphans()
 
     def _consume(self, queues: list[str]) -> None:
@@ -161,7 +170,7 @@ class Keeper:
                 self._unbegun.pop(volume, None)
             elif self._pace(volume).may_look():
                 self._reclaim(volume)
-        now = store.execute(op.Facts()).now
+        now = self.context.trust.watch_server().now  # each second: a step of the server's clock must be noticed at once
         marks = {name: decimal(meta.get(name)) for name in ("last_sweep", "beat_seen")}
         self._marks_alarm.look(now, {name: mark for name, mark in marks.items() if mark > now})
         # what no pass and no beat can have written counts as not written: else neither would ever be missed
@@ -185,9 +194,10 @@ class Keeper:
         if now - self._unbegun.setdefault(volume, now) > self._patience or now < self._no_broker_until:
             # it waits behind others, the broker hangs, or the message was lost
             self._unbegun.pop(volume)
-            self._work.ask(f"reclaim {volume}", partial(self._reclaim_here, volume))
+            self._disks.ask(volume, f"reclaim {volume}", partial(self._reclaim_here, volume))
         else:
-            self._messages.ask(f"message to {names.volume_queue(volume)}", partial(self._send, volume))
+            key, send = f"message to {names.volume_queue(volume)}", partial(self._send, volume)
+            self._disks.if_it_answers(volume, partial(self._messages.ask, key, send))
 
     def _send(self, volume: str) -> None:
         try:
@@ -197,13 +207,17 @@ class Keeper:
         except Exception as error:
             log.warning("the broker doesn't take a message, reclaiming here: %s", error)
             self._no_broker_until = time.monotonic() + BROKER_PAUSE
-            self._work.ask(f"reclaim {volume}", partial(self._reclaim_here, volume))
+            self._disks.ask(volume, f"reclaim {volume}", partial(self._reclaim_here, volume))
             return
         if sent:
             self._pace(volume).sent()
             self._unbegun.pop(volume, None)
 
     # passes that no message asked for
+
+    def _upkeep(self) -> None:
+        self.context.upkeep.tidy()
+        forget_alarms(self.context)
 
     def _reclaim_here(self, volume: str) -> None:
         with passes.recorded(self.context, names.RECLAIM, None, volume) as about:
@@ -231,7 +245,7 @@ class Keeper:
         for volume in self._volumes.values():
             latest = last.get(f"{names.SWEEP_ORPHANS}:{volume}")
             if latest is None or latest.at > now or now - latest.at > _next_orphans(latest, interval) * 1000:
-                self._work.ask(f"orphans {volume}", partial(self._orphans_here, volume))
+                self._disks.ask(volume, f"orphans {volume}", partial(self._orphans_here, volume))
 
     def _orphans_here(self, volume: str) -> None:
         with passes.recorded(self.context, names.SWEEP_ORPHANS, None, volume) as about:

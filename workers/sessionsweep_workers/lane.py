@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from sessionsweep.errors import SessionSweepError
@@ -19,6 +20,7 @@ class Lane:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._jobs: queue.SimpleQueue[tuple[str, Callable[[], object]] | None] = queue.SimpleQueue()
         self._waiting: set[str] = set()
+        self.since: float | None = None  # when the job under way began (monotonic); None: there is none
 
     def start(self) -> None:
         """Begins."""
@@ -39,6 +41,7 @@ class Lane:
     def _run(self) -> None:
         while (one := self._jobs.get()) is not None:
             key, job = one
+            self.since = time.monotonic()
             try:
                 job()
             except SessionSweepError as error:
@@ -46,4 +49,5 @@ class Lane:
             except BaseException:  # whatever it is (a CancelledError, a gevent.Timeout), the next job has its turn
                 log.exception("%s failed; it is tried again", key)
             finally:
+                self.since = None
                 self._waiting.discard(key)

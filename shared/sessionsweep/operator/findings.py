@@ -47,6 +47,7 @@ class Code(StrEnum):
     UNWRITABLE = "unwritable"
     UNATTENDED = "unattended"
     NOT_MOUNTED = "not-mounted"
+    NOT_ANSWERING = "not-answering"
     FAILING = "failing"
     IN_USE = "in-use"
     OBSERVED = "observed"

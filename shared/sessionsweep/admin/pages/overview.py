@@ -31,6 +31,7 @@ MORE = {
     Code.DEAD_LETTERS: "/dead-letters",
     Code.UNATTENDED: "/volumes",
     Code.NOT_MOUNTED: "/volumes",
+    Code.NOT_ANSWERING: "/volumes",
     Code.FAILING: "/owed?failing=1",
     Code.IN_USE: "/owed",
     Code.LATE: "/volumes",
