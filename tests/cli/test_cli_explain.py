@@ -11,7 +11,10 @@ import pytest
 
 from sessionsweep.model.holds import Hold
 from sessionsweep.model.ids import new_resource_id, new_session_id
+from sessionsweep.operator import preview
 from sessionsweep.operator.explain import Explanation, NothingKnownError, explain
+from sessionsweep.operator.queries import Life
+from sessionsweep.operator.search import Wanted, find
 from sessionsweep.store import operations as op
 from support.nodes import Node
 
@@ -60,6 +63,20 @@ def test_a_session_that_is_due_and_nobody_sweeps(node: Node) -> None:
     assert (state, "idle for too long, and dead to every request since 10s" in said) == ("due", True)
     assert "no sweep has ever run" in said
     assert "The next sweep ends it" in told(node, path)[1]
+
+
+def test_who_only_seems_idle_after_a_restart_is_live_to_operators_too(node: Node) -> None:
+    session, _, path = node.session_with_file(1)
+    node.store._send(["HSET", node.store.keys.held(session.id[:2]), "run", "of another server"], "", False)
+    node.advance(70)
+    state, said = told(node, session.id)
+    assert state == "live"
+    assert "It ends when idle ends are held no longer, if nobody uses it: it seems idle" in said
+    assert "at the latest in 8m" in said
+    assert "Its session owns it" in told(node, path)[1]
+    for state, found in ((Life.LIVE, [session.id]), (Life.DUE, [])):
+        assert [case.session_id for case in find(node.core, node.store, Wanted(state=state)).cases] == found
+    assert preview.sweep(node.core, node.store).sessions == 0
 
 
 def test_what_is_owed_waits_for_its_grace_and_is_due(node: Node) -> None:

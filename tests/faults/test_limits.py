@@ -44,7 +44,7 @@ def live(node: Node) -> list[SessionRecord]:
     rows = node.store._send(["EVAL", _ALL, 0, f"{node.settings.namespace}:*:s:*"], "", False)
     now = node.store.execute(op.Facts()).now
     records = [decode_session(sid.decode(), raw) for sid, raw in rows]
-    return [record for record in records if not record.is_due(now)]
+    return [record for record in records if not record.is_due(now, idle_held=False)]
 
 
 class Racers:

@@ -222,6 +222,7 @@ def test_one_record_that_cannot_be_read_answers_its_error_in_its_place(store: Re
         store.do(op.EndSession(broken, "logout"))
     if how != "another type":  # of which the server itself says so
         assert isinstance(answers[0], RecordUnreadableError)
+        assert broken in str(answers[0])
 
 
 def test_a_tombstone_without_its_fields_is_read_as_far_as_it_goes(store: RedisSubject) -> None:

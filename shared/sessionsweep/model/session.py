@@ -64,9 +64,9 @@ class SessionRecord:
         """When it is too old (ms); nothing defers that. NEVER: it has no maximum."""
         return self.created + self.max if self.max else NEVER
 
-    def is_due(self, now: int) -> bool:
-        """Whether it is dead to every request, swept or not."""
-        return now >= self.idle_end or now >= self.absolute_end
+    def is_due(self, now: int, *, idle_held: bool) -> bool:
+        """Whether it is dead to every request, swept or not. `idle_held`: idle ends are held there, nobody is idle."""
+        return now >= self.absolute_end or (now >= self.idle_end and not idle_held)
 
     def __str__(self) -> str:
         who = f" of {self.user!r}" if self.user else ""

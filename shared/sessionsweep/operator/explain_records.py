@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sessionsweep.deployment import Core
-from sessionsweep.model.holds import IDLE
 from sessionsweep.model.ids import partition_of
 from sessionsweep.model.resource import ResourceRecord
 from sessionsweep.model.session import NEVER, SessionRecord, Tombstone
@@ -74,7 +73,7 @@ def _life(core: Core, store: Store, case: SessionCase) -> Iterator[str]:
         why = "idle for too long" if now >= record.idle_end else "older than its maximum duration"
         since = brief((now - min(record.idle_end, record.absolute_end)) / 1000)
         yield f"It is {why}, and dead to every request since {since}. The next sweep ends it."
-        yield from _sweeps(core, store, idle=now >= record.idle_end and now < record.absolute_end)
+        yield from _sweeps(core, store)
     elif tombstone is not None:
         yield f"It ended {_ago(tombstone.ended, now)}: {_REASONS.get(tombstone.reason, tombstone.reason)}."
         dead = tombstone.dead_letters
@@ -105,17 +104,20 @@ _REASONS: dict[str, str] = {
 
 def _ends(core: Core, record: SessionRecord, now: int) -> str:
     idle = f"in {_in(record.idle_end, now)} if nobody uses it"
+    if now >= record.idle_end:
+        idle = (
+            "when idle ends are held no longer, if nobody uses it: it seems idle, but the server may have forgotten "
+            "touches (sessionsweep holds list)"
+        )
     kept = " (a job keeps it alive)" if record.keep_alive > record.last_activity + record.idle else ""
     absolute = "" if record.absolute_end == NEVER else f", at the latest in {_in(record.absolute_end, now)}"
     grace = brief(core.settings.grace_period)
     return f"It ends {idle}{kept}{absolute}. Its files go {grace} after that; after a log-out at once."
 
 
-def _sweeps(core: Core, store: Store, *, idle: bool) -> Iterator[str]:
-    """When the next sweep is to be expected, or why it will end nothing."""
+def _sweeps(core: Core, store: Store) -> Iterator[str]:
+    """What keeps the next sweep from coming."""
     seen = run(overview(core), store)
-    if idle and any(hold.scope == IDLE for hold in seen.holds):
-        yield "But idle ends are held: see sessionsweep holds list."
     if seen.last_sweep_seconds_ago is None:
         yield "But no sweep has ever run: start a worker."
     elif seen.last_sweep_seconds_ago > 3 * core.settings.cleanup_interval:

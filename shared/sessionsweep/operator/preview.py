@@ -133,7 +133,7 @@ def _judge(
             raise peeked
         record = peeked.record
         reason = "" if record is None else why(record, now)
-        if record is None or not reason or (reason == EndReason.IDLE and preview.held):
+        if record is None or not reason or (reason == EndReason.IDLE and (preview.held or peeked.idle_held)):
             continue
         preview.sessions += 1
         preview.resources += record.resource_count

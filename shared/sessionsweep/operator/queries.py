@@ -67,7 +67,7 @@ def show(session_id: str) -> Flow[SessionCase | None]:
         return None
     life = Life.ENDED
     if record is not None:
-        life = Life.DUE if record.is_due(peeked.now) else Life.LIVE
+        life = Life.DUE if peeked.is_due else Life.LIVE
     return SessionCase(session_id, life, peeked.now, record, tombstone, resources)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 from sessionsweep.deployment import Core
 from sessionsweep.errors import RecordUnreadableError, StoreError
 from sessionsweep.model.ids import is_session_id
-from sessionsweep.model.session import SessionRecord
 from sessionsweep.operator.queries import Life, SessionCase
 from sessionsweep.sessions import listing
 from sessionsweep.store import operations as op
@@ -31,15 +30,16 @@ class Wanted:
     bytes_over: int | None = None
     state: Life | None = None
 
-    def fits(self, record: SessionRecord, now: int) -> bool:
-        """Whether a session is like that."""
-        return (
+    def fits(self, case: SessionCase) -> bool:
+        """Whether a session that hasn't ended is like that."""
+        record = case.record
+        return record is not None and (
             (self.user is None or record.user == self.user)
             and (self.address is None or record.ip == self.address)
             and (self.node is None or record.node == self.node)
-            and (self.idle_for is None or now - record.last_activity >= self.idle_for * 1000)
+            and (self.idle_for is None or case.now - record.last_activity >= self.idle_for * 1000)
             and (self.bytes_over is None or record.bytes_used > self.bytes_over)
-            and (self.state is None or self.state is (Life.DUE if record.is_due(now) else Life.LIVE))
+            and (self.state is None or self.state is case.life)
         )
 
     @property
@@ -76,7 +76,7 @@ def find(
         ids, cursor = run(listing.page(core, wanted.user, cursor, room), store)
         looked += len(ids)
         for case in _cases(store, list(dict.fromkeys(ids))):
-            if case.record is not None and wanted.fits(case.record, case.now):
+            if wanted.fits(case):
                 found[case.session_id] = case
         if cursor is None or len(found) >= limit or looked >= LOOKS:
             break
@@ -117,6 +117,6 @@ def _cases(store: Store, ids: Sequence[str]) -> list[SessionCase]:
             raise reply
         record = reply.record
         if record is not None:
-            life = Life.DUE if record.is_due(reply.now) else Life.LIVE
+            life = Life.DUE if reply.is_due else Life.LIVE
             cases.append(SessionCase(record.session_id, life, reply.now, record, None, ()))
     return cases

@@ -146,7 +146,7 @@ def attach(core: Core, session_id: str) -> Flow[Found]:
     _check_id(session_id)
     peeked = yield from ask(op.PeekSession(session_id))
     record = peeked.record
-    if record is None or record.is_due(peeked.now):
+    if record is None or peeked.is_due:
         reason = peeked.tombstone.reason if peeked.tombstone else None
         raise SessionEndedError(reason, session_id)
     return record, peeked.now

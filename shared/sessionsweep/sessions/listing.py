@@ -29,7 +29,7 @@ def live(core: Core, user: str | None, cursor: str | None, limit: int) -> Flow[t
             log.warning("left out of a listing: %s", error)
             continue
         record = peeked.record
-        if record is not None and not record.is_due(peeked.now) and (user is None or record.user == user):
+        if record is not None and not peeked.is_due and (user is None or record.user == user):
             found.append((record, peeked.now))
     return found, following
 

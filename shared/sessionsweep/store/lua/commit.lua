@@ -10,6 +10,7 @@ local session = KEYS[1]
 local rid, size = ARGV[1], ARGV[2]
 --@include clock
 --@include layout
+--@include over
 --@include books
 --@include ending
 --@include owing
@@ -19,8 +20,7 @@ local rkey = prefix .. 'r:' .. sid
 local raw = redis.call('GET', session)
 if not raw then return {'ended', {}, 0} end
 local h = header(raw)
-local idle_end, old_end = dies(h)
-if now >= idle_end or now >= old_end then return {'ended', {}, 0} end
+if over(prefix, h, now) then return {'ended', {}, 0} end
 local value = redis.call('HGET', rkey, rid)
 if not value then return {'unknown', {}, 0} end
 local state, reserved, written = string.byte(value), size_of(value), tonumber(size)

@@ -12,6 +12,7 @@ local session = KEYS[1]
 local token, duration, rid, width = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 --@include clock
 --@include layout
+--@include over
 --@include books
 --@include wheel
 --@include ending
@@ -22,8 +23,7 @@ local raw = redis.call('GET', session)
 local h = raw and header(raw)
 if duration > 0 then
   if not raw then return false end
-  local idle_end, old_end = dies(h)
-  if now >= idle_end or now >= old_end then return false end
+  if over(prefix, h, now) then return false end
 end
 
 -- what stands, without this token's: the latest for the session and for each resource

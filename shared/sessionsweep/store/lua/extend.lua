@@ -11,13 +11,14 @@ local session = KEYS[1]
 local idle, max, width = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 --@include clock
 --@include layout
+--@include over
 --@include wheel
 --@include renewing
+local prefix = string.sub(session, 1, -23)
 local raw = redis.call('GET', session)
 if not raw then return {0, now} end
-local idle_end, old_end = dies(header(raw))
-if now >= idle_end or now >= old_end then return {0, now} end
-redis.call('UNLINK', string.sub(session, 1, -23) .. 'none')
+if over(prefix, header(raw), now) then return {0, now} end
+redis.call('UNLINK', prefix .. 'none')
 raw = renewed(session, raw, now, idle, max, width)
 redis.call('SET', session, raw)
 return {1, now, raw}

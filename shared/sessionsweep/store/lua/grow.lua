@@ -14,6 +14,7 @@ local rid, size, timeout, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[
 local tell = ARGV[5]
 --@include clock
 --@include layout
+--@include over
 --@include books
 --@include ending
 --@include owing
@@ -26,8 +27,7 @@ local rkey = prefix .. 'r:' .. sid
 local raw = redis.call('GET', session)
 if not raw then return {'ended', {}, 0} end
 local h = header(raw)
-local idle_end, old_end = dies(h)
-if now >= idle_end or now >= old_end then return {'ended', {}, 0} end
+if over(prefix, h, now) then return {'ended', {}, 0} end
 local value = redis.call('HGET', rkey, rid)
 if not value then return {'unknown', {}, 0} end
 local v = res(value)

@@ -7,8 +7,9 @@ RETURNS its fields and values
 local session, resources = KEYS[1], KEYS[2]
 --@include clock
 --@include layout
+--@include over
+local prefix = string.sub(session, 1, -23)
 local raw = redis.call('GET', session)
 if not raw then return {} end
-local idle_end, old_end = dies(header(raw))
-if now >= idle_end or now >= old_end then return {} end
+if over(prefix, header(raw), now) then return {} end
 return redis.call('HGETALL', resources)

@@ -24,6 +24,7 @@ local max_resources, max_bytes, max_streams = tonumber(ARGV[8]), tonumber(ARGV[9
 local quota, not_after = ARGV[11], tonumber(ARGV[12])
 --@include clock
 --@include layout
+--@include over
 --@include places
 --@include books
 --@include ending
@@ -37,8 +38,7 @@ local rkey = prefix .. 'r:' .. sid
 local raw = redis.call('GET', session)
 if not raw then return {'ended', {}, 0} end
 local h = header(raw)
-local idle_end, old_end = dies(h)
-if now >= idle_end or now >= old_end then return {'ended', {}, 0} end
+if over(prefix, h, now) then return {'ended', {}, 0} end
 local there, at = unpack(redis.call('HMGET', rkey, rid, '@'))
 if there then
   local v = res(there)

@@ -15,14 +15,14 @@ local new_mac, bind, user, flags = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local not_after, old_macs = tonumber(ARGV[5]), ARGV[6]
 --@include clock
 --@include layout
+--@include over
 --@include books
 local prefix = string.sub(session, 1, -23)
 local sid = string.sub(session, -20)
 local raw = redis.call('GET', session)
 if not raw then return {0, now} end
 local h = header(raw)
-local idle_end, old_end = dies(h)
-if now >= idle_end or now >= old_end then return {0, now} end
+if over(prefix, h, now) then return {0, now} end
 local mac = string.sub(raw, 3, 18)
 if mac == new_mac then return {1, now, raw} end
 local known = old_macs == ''

@@ -15,12 +15,13 @@ local changes, mac, renew = ARGV[1], ARGV[2], ARGV[3] == '1'
 local idle, max, width = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 --@include clock
 --@include layout
+--@include over
 --@include wheel
 --@include renewing
+local prefix = string.sub(session, 1, -23)
 local raw = redis.call('GET', session)
 if not raw then return {0, now} end
-local idle_end, old_end = dies(header(raw))
-if now >= idle_end or now >= old_end then return {0, now} end
+if over(prefix, header(raw), now) then return {0, now} end
 if mac ~= '' and mac ~= string.sub(raw, 3, 18) then return {0, now} end
 
 if changes ~= '' then
@@ -56,7 +57,7 @@ if changes ~= '' then
 end
 if renew then
   -- a slot being moved refuses here; a full server renews what brings no data, and refuses the rest whole
-  redis.call(changes == '' and 'UNLINK' or 'EXISTS', string.sub(session, 1, -23) .. 'none')
+  redis.call(changes == '' and 'UNLINK' or 'EXISTS', prefix .. 'none')
   raw = renewed(session, raw, now, idle, max, width)
 end
 redis.call('SET', session, raw)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sessionsweep.model.states import ResourceState
-from sessionsweep.store.memory.ending import reason_due
+from sessionsweep.store.memory.ending import is_over
 from sessionsweep.store.memory.sessions import file_earlier
 from sessionsweep.store.memory.state import Holdings, Partition, Session, State
 from sessionsweep.store.memory.steps import Step, session_step
@@ -16,7 +16,7 @@ KEEP_ALIVE = ""  # what a deferral is about: a resource's id, or the session
 def defer(state: State, partition: Partition, operation: Defer, now: int) -> int | None:
     """Sets what a token defers, and takes back what it deferred before."""
     session = state.sessions.get(operation.session_id)
-    if session is None or reason_due(session, now) is not None:
+    if session is None or is_over(state, partition, session, now):
         return None
     about = operation.resource_id
     holdings = partition.holdings.get(operation.session_id)

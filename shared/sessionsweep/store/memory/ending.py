@@ -21,6 +21,17 @@ def reason_due(session: Session, now: int, idle_for: int = 0) -> EndReason | Non
     return EndReason.IDLE if now >= idle_end else None
 
 
+def is_over(state: State, partition: Partition, session: Session, now: int) -> bool:
+    """Whether every request is refused: too old, or too idle while idle ends aren't held."""
+    reason = reason_due(session, now)
+    return reason is EndReason.EXPIRED or (reason is EndReason.IDLE and not idle_held(state, partition, now))
+
+
+def idle_held(state: State, partition: Partition, now: int) -> bool:
+    """Whether idle ends are held: another run, be it noted yet or not, may have forgotten touches."""
+    return partition.held_until > now or partition.run_id not in (None, state.run_id)
+
+
 def held_until(state: State, partition: Partition, now: int, hold: int) -> int:
     """Until when idle ends are stopped here; 0: they aren't. A changed run id stops them for `hold` ms."""
     notice_run(state, partition, now, hold)
@@ -80,10 +91,9 @@ def end(
         partition.counters[books.STREAMS] -= more.streams
     else:
         partition.holdings.pop(session_id, None)
-        until = session.created + RESERVED
-        if more.flags & (FLAG_USER_BOOK | FLAG_TOTAL_BOOK) and until > now:
+        if more.flags & (FLAG_USER_BOOK | FLAG_TOTAL_BOOK) or now - session.created < RESERVED:
             # no tombstone says that it was: a `create` that is sent again must not make it anew without a place
-            partition.short.put(session_id, until)
+            partition.bare.put(session_id, now + RESERVED)
 
     count = partition.counters
     count[books.ENDED] += 1

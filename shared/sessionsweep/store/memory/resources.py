@@ -7,7 +7,7 @@ from sessionsweep.model.events import EventName
 from sessionsweep.model.resource import KINDS, ResourceRecord
 from sessionsweep.model.session import FLAG_USER_QUOTA
 from sessionsweep.model.states import ResourceState
-from sessionsweep.store.memory.ending import move_books, owe_place, reason_due
+from sessionsweep.store.memory.ending import is_over, move_books, owe_place
 from sessionsweep.store.memory.state import FAR, Holdings, More, Partition, Resource, State
 from sessionsweep.store.memory.steps import Step, session_step
 from sessionsweep.store.operations import (
@@ -33,7 +33,7 @@ def register(state: State, partition: Partition, operation: Register, now: int) 
     """Registers a resource, evicting what must go; nothing changes when that isn't enough."""
     session_id, resource_id = operation.session_id, operation.resource_id
     session = state.sessions.get(session_id)
-    if session is None or reason_due(session, now) is not None:
+    if session is None or is_over(state, partition, session, now):
         return Registered("ended")
     holdings = partition.holdings.get(session_id)
     there = holdings.records.get(resource_id) if holdings is not None else None
@@ -92,7 +92,7 @@ def grow(state: State, partition: Partition, operation: Grow, now: int) -> Regis
     """Raises an intent's reservation and renews its deadline."""
     session_id = operation.session_id
     session = state.sessions.get(session_id)
-    if session is None or reason_due(session, now) is not None:
+    if session is None or is_over(state, partition, session, now):
         return Registered("ended")
     holdings, resource = _find(partition, session_id, operation.resource_id)
     if holdings is None or resource is None or resource.state is not ResourceState.INTENT:
@@ -121,7 +121,7 @@ def commit(state: State, partition: Partition, operation: Commit, now: int) -> R
     """Makes an intent live at its true size."""
     session_id = operation.session_id
     session = state.sessions.get(session_id)
-    if session is None or reason_due(session, now) is not None:
+    if session is None or is_over(state, partition, session, now):
         return Registered("ended")
     _, resource = _find(partition, session_id, operation.resource_id)
     if resource is not None and resource.state is ResourceState.LIVE:
@@ -160,7 +160,7 @@ def release(state: State, partition: Partition, operation: Release, now: int) ->
 def use(state: State, partition: Partition, operation: UseResource, now: int) -> ResourceRecord | None:
     """Moves a live resource to the end of the eviction order."""
     session = state.sessions.get(operation.session_id)
-    if session is None or reason_due(session, now) is not None:
+    if session is None or is_over(state, partition, session, now):
         return None
     _, resource = _find(partition, operation.session_id, operation.resource_id)
     if resource is None or resource.state is not ResourceState.LIVE:
@@ -175,7 +175,7 @@ def live_resources(
 ) -> tuple[ResourceRecord, ...]:
     """All records, unless the session is over."""
     session = state.sessions.get(operation.session_id)
-    if session is None or reason_due(session, now) is not None:
+    if session is None or is_over(state, partition, session, now):
         return ()
     return _copies(partition, operation.session_id)
 

@@ -9,7 +9,7 @@ from sessionsweep.model import books
 from sessionsweep.model.events import EventName
 from sessionsweep.model.session import FLAG_USER_BOOK, FLAG_USER_QUOTA
 from sessionsweep.model.states import EndReason
-from sessionsweep.store.memory.ending import end, held_until, owe_place, reason_due
+from sessionsweep.store.memory.ending import end, held_until, idle_held, is_over, owe_place, reason_due
 from sessionsweep.store.memory.replies import opened, record_of, stone, unseal
 from sessionsweep.store.memory.state import NOTHING_MORE, STRIPES, More, Partition, Session, State
 from sessionsweep.store.memory.steps import Step, session_step
@@ -196,7 +196,8 @@ def peek(state: State, partition: Partition, operation: PeekSession, now: int) -
     """A session as it is, due or not, or its tombstone."""
     session = state.sessions.get(operation.session_id)
     if session is not None:
-        return Peeked(now, record_of(operation.session_id, session), None)
+        held = reason_due(session, now) is EndReason.IDLE and idle_held(state, partition, now)
+        return Peeked(now, record_of(operation.session_id, session), None, held)
     grave = partition.grave(operation.session_id, now)
     if grave is None:
         return Peeked(now, None, None)
@@ -212,7 +213,7 @@ def find_alias(state: State, operation: FindAlias) -> str | None:
 def rotate(state: State, partition: Partition, operation: RotateSession, now: int) -> Opened:
     """Replaces the secret; may bind the session to a user."""
     session = state.sessions.get(operation.session_id)
-    if session is None or reason_due(session, now) is not None:
+    if session is None or is_over(state, partition, session, now):
         return Opened(OpenStatus.INVALID, now)
     mac = session.seal[:16]
     if _is_one_of(mac, (operation.new_mac,)):
@@ -247,7 +248,7 @@ def _bind(partition: Partition, session_id: str, more: More, user: str, moment: 
 def extend(state: State, partition: Partition, operation: ExtendSession, now: int) -> Opened:
     """Touches without counting a request, and sets timeouts."""
     session = state.sessions.get(operation.session_id)
-    if session is None or reason_due(session, now) is not None:
+    if session is None or is_over(state, partition, session, now):
         return Opened(OpenStatus.INVALID, now)
     _renew(state, partition, session, operation, now)
     return opened(OpenStatus.OK, now, operation.session_id, session)
@@ -273,7 +274,7 @@ def file_earlier(partition: Partition, session_id: str, session: Session, width:
 def save(state: State, partition: Partition, operation: SaveData, now: int) -> Opened:
     """Sets and removes keys of the data; may renew."""
     session = state.sessions.get(operation.session_id)
-    if session is None or reason_due(session, now) is not None:
+    if session is None or is_over(state, partition, session, now):
         return Opened(OpenStatus.INVALID, now)
     if operation.mac and not _is_one_of(session.seal[:16], (operation.mac,)):
         return Opened(OpenStatus.INVALID, now)

@@ -79,11 +79,20 @@ class OpenSession(Operation[Opened]):
 
 @dataclass(frozen=True, slots=True)
 class Peeked:
-    """A session as it is, without touching it. `record` is None when it isn't live."""
+    """A session as it is, without touching it. `record` is None when it isn't live.
+
+    `idle_held`: it seems idle, but idle ends are held there, for touches may have been forgotten. Asked only then.
+    """
 
     now: int
     record: SessionRecord | None
     tombstone: Tombstone | None
+    idle_held: bool = False
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its record is still there, but it is dead to every request."""
+        return self.record is not None and self.record.is_due(self.now, idle_held=self.idle_held)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,9 +62,9 @@ def created(o: op.CreateSession, reply: list[Any]) -> op.Opened:
 
 
 def peeked(o: op.PeekSession, reply: list[Any]) -> op.Peeked:
-    now, raw, fields, left = reply
+    now, raw, fields, left, held = reply
     record = decode_session(o.session_id, raw) if raw else None
-    return op.Peeked(now, record, tombstone(o.session_id, fields, left) if fields else None)
+    return op.Peeked(now, record, tombstone(o.session_id, fields, left) if fields else None, bool(held))
 
 
 def tombstone(session_id: str, fields: list[bytes] | Mapping[bytes, bytes], left: int) -> Tombstone:
