@@ -38,6 +38,7 @@ class StoreLook:
     used_memory: int
     keys: int
     owed: int
+    pid: int
 
 
 @dataclass
@@ -80,14 +81,15 @@ def look_at_store(client: redis.Redis, at: float) -> StoreLook | None:
     """None: it doesn't answer."""
     try:
         with client.pipeline(transaction=False) as pipe:
+            pipe.info("server")
             pipe.info("memory")
             pipe.dbsize()
             pipe.keys("ss:{*}:q:*")  # one for each location: a handful
-            memory, keys, queues = pipe.execute()
+            server, memory, keys, queues = pipe.execute()
         owed = sum(int(client.zcard(queue)) for queue in queues)
     except (redis.RedisError, OSError):
         return None
-    return StoreLook(at, int(memory["used_memory"]), int(keys), owed)
+    return StoreLook(at, int(memory["used_memory"]), int(keys), owed, int(server["process_id"]))
 
 
 def families(client: redis.Redis) -> dict[str, int]:

@@ -54,6 +54,7 @@ SPARED = (("web-b", "worker-b", "beat", "flower"), ("web-a", "worker-a", "redis"
 LONG = 900.0  # seconds: each kind of fault comes, more than once
 WHOLE = 3600.0  # seconds: what can't be judged after these is short
 WARM_UP = 600.0  # seconds of each process: caches fill (512 patterns in `re` alone), threads get their arenas
+SETTLED = 60.0  # seconds after which a server that was started again has its buffers and scripts again
 LONG_ENOUGH = 600.0  # seconds of one life after its warm-up: less says nothing about growth
 RECOVERY = 60.0  # seconds
 
@@ -201,9 +202,11 @@ class Outcome:
         full = float(str(s["tombstone_retention"])) + 2 * self.plan.idle_timeout + 60
         store = [look for look in self.looks.store if look.at >= max(warm_up, full)]
         keys = statistics.median([look.keys for look in store]) if store else 0
-        for value, bound in (("used_memory", REDIS_BOUND), ("keys", KEYS_BOUND * keys)):
-            points = [(look.at, float(getattr(look, value))) for look in store]
-            found.append(self._slope(f"Redis: {value}, growth an hour", [points], bound))
+        # Keys outlive a restart; what else takes memory (buffers, scripts) begins anew with each.
+        memory = trends.lives(store, "used_memory", SETTLED)
+        found.append(self._slope("Redis: used_memory, growth an hour", memory, REDIS_BOUND))
+        all_keys = [(look.at, float(look.keys)) for look in store]
+        found.append(self._slope("Redis: keys, growth an hour", [all_keys], KEYS_BOUND * keys))
         return found
 
     def _slope(self, what: str, lives: Sequence[Sequence[trends.Point]], bound: float) -> Verdict:

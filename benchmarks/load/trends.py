@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
-from benchmarks.load.probes import Look
+from benchmarks.load.probes import Look, StoreLook
 
 _MOST = 300  # points of one life that are compared with each other
 
@@ -23,9 +23,9 @@ def slope(lives: Iterable[Sequence[Point]]) -> float | None:
     return statistics.median(found) if len(found) >= 10 else None
 
 
-def lives(looks: Sequence[Look], value: str, warm_up: float) -> list[list[Point]]:
+def lives(looks: Sequence[Look | StoreLook], value: str, warm_up: float) -> list[list[Point]]:
     """A role's figure by incarnation, without the first `warm_up` seconds of each."""
-    by_pid: dict[int, list[Look]] = {}
+    by_pid: dict[int, list[Look | StoreLook]] = {}
     for look in looks:
         by_pid.setdefault(look.pid, []).append(look)
     return [

@@ -21,7 +21,7 @@ from benchmarks.load.deployed import Up
 from benchmarks.load.faults import Fault, Faults, never_bit
 from benchmarks.load.http11 import Address, Connections
 from benchmarks.load.openloop import Generator, Measured, percentiles
-from benchmarks.load.probes import Look, Looks
+from benchmarks.load.probes import Look, Looks, StoreLook
 from benchmarks.load.tables import verdict
 from benchmarks.load.visitors import CAME_BACK, ENDED, RESTS, Record, Rest, Visitor, away
 
@@ -329,6 +329,17 @@ def test_a_soak_in_which_nothing_happened_is_short() -> None:
     assert {one.what for one in hour.recoveries() + hour.happened() + hour.growth()} <= short
     assert {one.said for one in outcome(60.0).happened() + outcome(60.0).growth()} == {"not judged"}
     assert all(any(what.startswith(f"{role}: ") for what in short) for role in soak.ROLES)
+
+
+def test_the_servers_memory_is_judged_between_its_restarts_and_its_keys_beyond_them() -> None:
+    before = [StoreLook(at, 4_000_000, 500, 0, 1) for at in range(600, 1800, 10)]
+    after = [StoreLook(at, 8_000_000, 500, 0, 2) for at in range(2400, 3600, 10)]
+    memory, keys = outcome(3600.0, looks=Looks(store=before + after)).growth()[-2:]
+    assert (memory.figure, memory.said) == (0.0, "met"), "a restart is no growth"
+    assert (keys.figure, keys.said) == (0.0, "met")
+    growing = [StoreLook(at, 8_000_000 + 1000 * at, 500 + at, 0, 2) for at in range(2400, 3600, 10)]
+    memory, keys = outcome(3600.0, looks=Looks(store=before + growing)).growth()[-2:]
+    assert (memory.said, keys.said) == ("SHORT", "SHORT")
 
 
 def test_every_kind_of_fault_must_have_bitten_and_every_kind_of_rest_have_been_there() -> None:
