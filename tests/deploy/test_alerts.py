@@ -67,6 +67,9 @@ CASES = [
     Case("SessionsweepStoreEvicts", "store_evicts_keys", "0", "1",
          "The store's maxmemory-policy lets it drop sessions, and what must be cleaned, without a word. Set "
          "noeviction."),
+    Case("SessionsweepStoreCantWrite", "store_write_failed", "0", "1",
+         "The store's server can't write its aof to its disk: it refuses writes, so no session is opened, ended or "
+         "cleaned.", {"file": "aof"}),
     Case("SessionsweepStoreNearlyFull", "store_memory_used_bytes", "900000000", "995000000",
          "The store uses 948.9MiB, over 90 % of its maxmemory: soon new sessions and files are refused.",
          beside={"store_memory_limit_bytes": "1073741824"}),

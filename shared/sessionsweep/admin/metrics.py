@@ -26,7 +26,7 @@ from sessionsweep.errors import SessionSweepError, StoreError
 from sessionsweep.model import books
 from sessionsweep.model.resource import KINDS
 from sessionsweep.model.states import EndReason
-from sessionsweep.operator import disks, verdict, vitals, walks
+from sessionsweep.operator import disks, persistence, verdict, vitals, walks
 from sessionsweep.operator.findings import Level
 from sessionsweep.operator.places import Place
 from sessionsweep.operator.vitals import STATES, Pass, Vitals
@@ -120,6 +120,7 @@ def _of(seen: Vitals) -> Iterator[Metric]:
     yield _gauge("store_evicts_keys", "Whether the server may drop keys by itself (maxmemory-policy).", seen.evicts)
     yield _gauge("scrape_complete", "Whether all that was read could be understood.", seen.places is not None)
     yield from _memory(seen)
+    yield from _persistence(seen)
     yield from _sessions(seen.books)
     yield from _resources(seen.books)
     what = "Resources registered, less all that they became, of each partition and unsigned; 0 is right."
@@ -137,6 +138,14 @@ def _memory(seen: Vitals) -> Iterator[Metric]:
     yield _gauge("store_memory_used_bytes", "The server's memory in use.", seen.memory.used)
     if seen.memory.limit:
         yield _gauge("store_memory_limit_bytes", "Its maxmemory; absent: none is set.", seen.memory.limit)
+
+
+def _persistence(seen: Vitals) -> Iterator[Metric]:
+    if seen.unwritten is None:
+        return
+    rows = (((name,), name in seen.unwritten) for name in persistence.FILES)
+    what = "Whether the server failed to write its AOF, or its last snapshot: it takes no writes then."
+    yield _gauges("store_write_failed", what, ("file",), rows)
 
 
 def _findings(seen: Vitals, settings: Settings) -> Iterator[Metric]:

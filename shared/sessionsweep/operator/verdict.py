@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from sessionsweep.model import books
 from sessionsweep.model.holds import Hold, orphans_scope, volume_scope
-from sessionsweep.operator import disks, memory, nodes
+from sessionsweep.operator import disks, memory, nodes, persistence
 from sessionsweep.operator.advice import REASONS, advice
 from sessionsweep.operator.findings import Code, Finding, Level, failure, note, ok, unknown, warning
 from sessionsweep.operator.nodes import Node
@@ -45,6 +45,7 @@ def _server(seen: Vitals, settings: Settings) -> Iterator[Finding]:
     if seen.memory is not None:
         yield from memory.judge("store", seen.memory, settings.idle_timeout)
     yield from memory.judge_policy("store", seen.policy)
+    yield from persistence.judge("store", seen.unwritten or ())
 
 
 def _workers(seen: Vitals, settings: Settings) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from sessionsweep.errors import RecordUnreadableError, StoreError
 from sessionsweep.model.books import differences
 from sessionsweep.model.holds import Hold
 from sessionsweep.model.rows import decimal, json_object, whole
-from sessionsweep.operator import holds, memory, nodes, places
+from sessionsweep.operator import holds, memory, nodes, persistence, places
 from sessionsweep.operator.memory import Memory
 from sessionsweep.operator.nodes import Node
 from sessionsweep.operator.places import Place
@@ -61,6 +61,7 @@ class Vitals:
     beat_seconds_ago: float | None
     run_seconds: float | None
     memory: Memory | None
+    unwritten: tuple[str, ...] | None  # what the server could not write to its disk; None: it doesn't say
     now: int  # ms, the store's
     places: Sequence[Place] | None  # None: something there can't be read; see the log
     nodes: Sequence[Node]
@@ -115,6 +116,7 @@ def look(core: Core, store: Store) -> Vitals:
         beat_seconds_ago=_ago(meta.get("beat_seen"), facts.now),
         run_seconds=_ago(meta.get("run_since"), facts.now),
         memory=memory.look(core.settings),
+        unwritten=persistence.look(core.settings),
         now=facts.now,
         places=_places(core, store),
         nodes=run(nodes.listed(core), store),

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import redis
 
-from sessionsweep.operator import memory
+from sessionsweep.operator import memory, persistence
 from sessionsweep.operator.findings import Code, Finding, failure, ok, unknown, warning
 from sessionsweep.operator.wording import brief
 from sessionsweep.settings import redact_url
@@ -101,15 +101,8 @@ def _memory(area: str, info: Mapping[str, Any], idle_timeout: float) -> Iterator
 
 def _persistence(area: str, info: Mapping[str, Any]) -> Iterator[Finding]:
     aof = bool(int(info.get("aof_enabled", 0)))
-    failing = [
-        name
-        for name, field in (("the AOF", "aof_last_write_status"), ("the last snapshot", "rdb_last_bgsave_status"))
-        if info.get(field, "ok") != "ok"
-    ]
-    if failing:
-        yield failure(
-            Code.PERSISTENCE, area, f"{' and '.join(failing)} could not be written", "look at its log and its disk"
-        )
+    if failing := persistence.unwritten(info):
+        yield from persistence.judge(area, failing)
     elif not aof:
         yield warning(
             Code.PERSISTENCE,

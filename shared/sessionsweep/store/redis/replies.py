@@ -29,6 +29,11 @@ def refused(error: Exception) -> StoreError:
     # WRONGTYPE: something else stands where a record stood
     if text.startswith(("FORMAT ", "DAMAGED ", "WRONGTYPE ")):
         return RecordUnreadableError(f"the store can't read it: {text.partition(' ')[2]}")
+    if text.startswith("MISCONF "):
+        return StoreUnavailableError(
+            "the store's server can't write to its disk, and takes no writes until it can: make room on the disk of "
+            f"its data folder, and it goes on by itself ({text.partition(' ')[2]})"
+        )
     return StoreUnavailableError(f"the store refused: {text}")
 
 
