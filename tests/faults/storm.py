@@ -26,7 +26,7 @@ DAY = 86_400
 
 
 class Storm:
-    """Web nodes and workers under random traffic, and what befalls them. `done` counts the faults.
+    """Web nodes and workers under random traffic, and what befalls them. `done` counts the faults that did something.
 
     Args:
         losing: the server also loses acknowledged writes.
@@ -59,9 +59,9 @@ class Storm:
         self._furthest = 0
         self._clock = threading.Event()  # never set: a wait that the schedule itself asks for
 
-    def faults(self) -> list[Callable[[], object]]:
-        """What may happen in this storm; what stands twice happens as often again."""
-        found: list[Callable[[], object]] = [
+    def faults(self) -> list[Callable[[], bool | None]]:
+        """What may happen in this storm; what stands twice happens as often again. False: it did nothing."""
+        found: list[Callable[[], bool | None]] = [
             self.kill, self.kill, self.pause, self.pause, self.wake, self.wake, self.crash_server, self.crash_server,
             self.rain, self.rain, self.tear, self.slow, self.forget_scripts, self.fill_server, self.demote,
             self.load_slowly, self.vandalise, self.vandalise,
@@ -88,10 +88,7 @@ class Storm:
             if self._lasting and self.dice.random() < 0.6:
                 self._lasting.pop(0)()
             self.remember()
-            fault = self.dice.choice(faults)
-            with contextlib.suppress(redis.RedisError):  # a fault that needs the server while it is away
-                fault()
-                self.done[fault.__name__] += 1
+            self.befall(self.dice.choice(faults))
         self._clock.wait(STORM - before)
         self.proxy.behave()
         for mended in self._lasting:
@@ -100,6 +97,12 @@ class Storm:
             self.end(actor)
         if self._furthest > self.server.offset:
             self.server.step(self._furthest)
+
+    def befall(self, fault: Callable[[], bool | None]) -> None:
+        """One of them; it counts if it did something."""
+        with contextlib.suppress(redis.RedisError):  # a fault that needs the server while it is away
+            if fault() is not False:
+                self.done[fault.__name__] += 1
 
     # processes
 
@@ -128,20 +131,24 @@ class Storm:
         self.end(victim)
         self.start(victim.role, victim.node)
 
-    def pause(self) -> None:
+    def pause(self) -> bool:
         """SIGSTOP; a successor takes over, as after a failed health check."""
         victim = self.dice.choice(self.actors)
-        if victim not in self.stopped:
-            os.kill(victim.pid, signal.SIGSTOP)
-            self.stopped.append(victim)
-            self.start(victim.role, victim.node)
+        if victim in self.stopped:
+            return False
+        os.kill(victim.pid, signal.SIGSTOP)
+        self.stopped.append(victim)
+        self.start(victim.role, victim.node)
+        return True
 
-    def wake(self) -> None:
+    def wake(self) -> bool:
         """SIGCONT: long past its leases, its sessions' timeouts and its intents' deadlines, or not at all."""
-        if self.stopped:
-            victim = self.dice.choice(self.stopped)
-            self.stopped.remove(victim)
-            os.kill(victim.pid, signal.SIGCONT)
+        if not self.stopped:
+            return False
+        victim = self.dice.choice(self.stopped)
+        self.stopped.remove(victim)
+        os.kill(victim.pid, signal.SIGCONT)
+        return True
 
     # the server, which keeps what it acknowledged
 
@@ -212,21 +219,27 @@ class Storm:
 
     # disks
 
-    def vandalise(self) -> None:
+    def vandalise(self) -> bool:
         """Something is done to a file that has to go."""
-        self.done[f"vandal: {self.vandal.act()}"] += 1
+        done = self.vandal.act()
+        if not done:
+            return False
+        self.done[f"vandal: {done}"] += 1
+        return True
 
-    def befall_disk(self) -> None:
+    def befall_disk(self) -> bool:
         """Read-only, full, unmounted, swapped with another, covered: one of them at a time."""
         assert self.disks is not None
         if any(getattr(mended, "of_disk", False) for mended in self._lasting):
-            return
+            return False
         ways = [self.disks.read_only, self.disks.full, self.disks.unmounted, self.disks.swapped, self.disks.covered]
         way = self.dice.choice(ways)
         mended = way(self.dice.choice(NAMES))
-        if mended is not None:
-            self.done[f"disk: {way.__name__}"] += 1
-            self._lasting.append(_OfDisk(mended))
+        if mended is None:
+            return False
+        self.done[f"disk: {way.__name__}"] += 1
+        self._lasting.append(_OfDisk(mended))
+        return True
 
     # when it is over
 

@@ -90,6 +90,30 @@ def test_a_session_that_ends_while_it_is_used_is_seen(
     world.close()
 
 
+def test_a_fault_that_could_not_be_made_is_not_counted(
+    folder: Path, redis_url: str, nurseries: Nurseries, fresh_name: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the file system knows no immutable files, or nobody is stopped who could be woken."""
+    world = World(folder, redis_url, fresh_name())
+    refusing = world.folder / "bin" / "chattr"
+    refusing.parent.mkdir()
+    refusing.write_text("#!/bin/sh\nexit 1\n")
+    refusing.chmod(0o755)
+    monkeypatch.setenv("PATH", str(refusing.parent), prepend=os.pathsep)
+    with FaultyProxy(redis_url, "any") as proxy:
+        storm = Storm("any", world, nurseries, FaultyServer(folder.parent / "server"), proxy)
+        storm.vandal._ways = [storm.vandal._immutable]
+        for fault in (storm.vandalise, storm.wake):
+            storm.befall(fault)
+        assert not storm.done
+        assert not storm.vandal.deeds
+        storm.vandal._ways = [storm.vandal._link]
+        storm.befall(storm.vandalise)
+        assert storm.done == {"vandalise": 1, "vandal: _link": 1}
+        storm.close()
+    world.close()
+
+
 @contextmanager
 def running(nursery: Nursery, order: dict[str, Any]) -> Iterator[None]:
     """An actor that is killed at the end."""

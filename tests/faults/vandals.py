@@ -49,9 +49,10 @@ class Vandal:
             self._ways += [self._bound, self._bound]
 
     def act(self) -> str:
-        """A session with a file, something done to the file, and the session's end; what was done, or what failed."""
+        """A session with a file, something done to the file, and the session's end; what was done, "" if nothing."""
         node = self._world.nodes[self._dice.choice("ab")]
         way = self._dice.choice(self._ways)
+        deed = None
         try:
             session, _ = node.sessions.create()
             _, path = node.write(session, volume=self._dice.choice([node.settings.node, "shared"]))
@@ -59,9 +60,9 @@ class Vandal:
             if deed is not None:
                 self.deeds.append(deed)
             session.end()
-        except (SessionSweepError, OSError) as error:  # the storm was there first
-            return type(error).__name__
-        return way.__name__
+        except (SessionSweepError, OSError):
+            pass  # the storm was there first
+        return way.__name__ if deed is not None else ""
 
     def still_stands(self) -> list[str]:
         """What was done and is so no more, though nobody but a sweep can have undone it."""
