@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from sessionsweep.deployment import partitions
 from sessionsweep.errors import StoreError
@@ -98,7 +99,7 @@ class BooksAlarm:
         one look is none: only what a partition's books are off by twice in a row is told."""
         store = self._context.store
         known = run(partitions(self._context.core), store)
-        answers = store.execute_many([op.Counters(partition) for partition in known])
+        answers: list[Any] = store.execute_many([op.Counters(partition) for partition in known])
         for answer in answers:
             if isinstance(answer, StoreError):
                 raise answer
