@@ -42,7 +42,7 @@ class Actor(greenlet):
         self.stopped_until = 0  # ms: SIGSTOP until then
         self.problem: BaseException | None = None
         self.repeats = False  # what it says now was said before, and its answer lost
-        self.looked: deque[tuple[int, str]] = deque(maxlen=2)  # time and server run of its last two words
+        self.looked: deque[tuple[int, str]] = deque(maxlen=3)  # time and server run of its last three words: a look
         self.leases: dict[str, tuple[int, str]] = {}  # location → (end of its last lease, the server's run)
         self.orphans: Counter[str] = Counter()  # volume id → destroyed in this run
         self._body = body

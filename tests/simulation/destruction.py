@@ -87,9 +87,9 @@ class Destruction:
             return removal
 
         @wraps(find)
-        def found(volume: Volume, session_id: str, resource_id: str) -> Any:
-            sighting = find(volume, session_id, resource_id)
-            if sighting is None:
+        def found(volume: Volume, session_id: str, resource_id: str, *, unlocked: bool = False) -> Any:
+            sighting = find(volume, session_id, resource_id, unlocked=unlocked)
+            if sighting is None and not unlocked:
                 self._is_gone(volume, session_id, resource_id)
             return sighting
 

@@ -119,6 +119,12 @@ class Witness:
                 return
         elif isinstance(reply, op.Opened) and reply.record is not None:
             self._renewed(operation, reply, now)
+        elif _called_over(operation, reply):
+            seen = self.seen.get(operation.session_id)
+            if seen is not None and self._lives(operation.session_id, seen, now):
+                left = seen.idle_end() - now
+                when = f"{left} ms before its idle end" if left > 0 else "while idle ends are held"
+                self.accuse(f"{operation.session_id} was called over by {kind.__name__} {when}")
         self._records(operation, now)
         self._limits(operation, now)
 
@@ -178,6 +184,10 @@ class Witness:
         record = reply.record
         assert record is not None
         seen = self.seen[record.session_id]
+        # whoever sends a `create` again is told what the first one made, be it over by now
+        again = isinstance(operation, op.CreateSession) and record.session_id == operation.session_id
+        if not again and not self._lives(record.session_id, seen, now):
+            self.accuse(f"{record.session_id} was over, and answered to {type(operation).__name__}")
         if isinstance(operation, op.CreateSession):
             if record.session_id != operation.session_id:
                 seen.touched(now)  # the one that the key names
@@ -188,6 +198,12 @@ class Witness:
             seen.touched(now)
             seen.idle = seen.idle if operation.idle is None else operation.idle
             seen.max = seen.max if operation.max is None else operation.max
+
+    def _lives(self, sid: str, seen: Seen, now: int) -> bool:
+        """Whether it must answer, and may. While idle ends are held, or a restart is to be noted, nobody is idle."""
+        partition = self._partition(sid)
+        held = partition.held_until > now or partition.run_id not in (None, self.store._state.run_id)
+        return now < seen.absolute_end() and (held or now < seen.idle_end())
 
     # records and books
 
@@ -245,7 +261,7 @@ class Witness:
         users: Counter[str] = Counter()
         total = 0
         for sid, seen in self.seen.items():
-            if now >= min(seen.idle_end(), seen.absolute_end()):
+            if not self._lives(sid, seen, now):
                 continue
             more = seen.session.more
             total += bool(more.flags & FLAG_TOTAL_BOOK)
@@ -277,7 +293,7 @@ class Witness:
 
     def _is_of(self, sid: str, user: str, now: int) -> bool:
         seen = self.seen[sid]
-        return seen.session.more.user == user and now < min(seen.idle_end(), seen.absolute_end())
+        return seen.session.more.user == user and self._lives(sid, seen, now)
 
     # faults
 
@@ -322,6 +338,15 @@ class Witness:
         """A resource's record as it stands."""
         holdings = self._partition(session_id).holdings.get(session_id)
         return holdings.records.get(resource_id) if holdings is not None else None
+
+
+def _called_over(operation: op.Operation[Any], reply: Any) -> bool:
+    """Whether the answer is that the session is over, or never was."""
+    if isinstance(operation, op.Register | op.Grow | op.Commit):
+        return bool(reply.status == "ended")
+    if isinstance(operation, op.ExtendSession) or (isinstance(operation, op.SaveData) and not operation.mac):
+        return reply.record is None
+    return False
 
 
 def _count(count: Counter[str], letter: ResourceState, resource: Resource) -> None:
