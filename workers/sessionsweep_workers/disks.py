@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 10.0  # seconds that a look at a disk may take
 PASS_PATIENCE = 100.0  # seconds that a pass over one volume may take: as long as a task
-MOMENT = 1.0  # seconds for which a look that has not come back is no bad sign
 ALARM = "disk:"  # what the rows of these alarms begin with: `disk:<node>/<name>`
 
 
@@ -40,16 +39,26 @@ class Disk:
         self.error: SessionSweepError | None = None
         self._look: threading.Thread | None = None
         self._since = 0.0
+        self._lock = threading.Lock()  # guards the two below
+        self._is_looking = False
+        self._then: Callable[[], object] | None = None
 
-    def look(self, job: Callable[[], object]) -> float:
-        """Does a job that touches the disk, unless the last one is still at it: for how many seconds."""
-        if not self.returns(0):
-            return max(time.monotonic() - self._since, 1e-9)
+    def look(self, job: Callable[[], object], then: Callable[[], object] | None = None) -> None:
+        """Does a job that touches the disk, unless the last one is still at it; `then` follows either."""
+        with self._lock:
+            self._then = then or self._then
+            if self._is_looking:
+                return
+            self._is_looking = True
         self.error, self._since = None, time.monotonic()
         name = f"sessionsweep-disk-{self.spec.name}"
-        self._look = threading.Thread(target=self._do, args=(job,), name=name, daemon=True)
-        self._look.start()
-        return 0.0
+        thread = threading.Thread(target=self._do, args=(job,), name=name, daemon=True)
+        try:
+            thread.start()
+        except BaseException:  # none can be had: the next look tries
+            self._is_looking = False
+            raise
+        self._look = thread
 
     def returns(self, within: float) -> bool:
         """Waits for that job; whether it has ended."""
@@ -71,14 +80,18 @@ class Disk:
         a_pass = 0.0 if begun is None else now - max(begun, since)
         return max(look if look > PATIENCE else 0.0, a_pass if a_pass > PASS_PATIENCE else 0.0)
 
-    def _do(self, job: Callable[[], object]) -> None:
-        try:
-            job()
-        except SessionSweepError as error:
-            self.error = error
-            log.warning("volume %s: %s", self.spec.name, error)
-        except Exception:
-            log.exception("volume %s can't be looked after; it is tried again", self.spec.name)
+    def _do(self, job: Callable[[], object] | None) -> None:
+        while job is not None:
+            try:
+                job()
+            except SessionSweepError as error:
+                self.error = error
+                log.warning("volume %s: %s", self.spec.name, error)
+            except Exception:
+                log.exception("volume %s can't be looked after; it is tried again", self.spec.name)
+            with self._lock:
+                job, self._then = self._then, None
+                self._is_looking = job is not None
 
 
 class DiskAlarm:
@@ -167,10 +180,8 @@ class Disks:
     def if_it_answers(self, volume_id: str, job: Callable[[], object]) -> None:
         """Gives others work on a disk once a look has come back: the pool has few hands, and would lose them on it."""
         for volume in self._mounts.here():
-            if volume.id != volume_id:
-                continue
-            if 0 < self._disks[volume.name].look(partial(_touch, volume.verify, job)) < MOMENT:
-                job()  # it answered a moment ago, or is being asked
+            if volume.id == volume_id:
+                self._disks[volume.name].look(partial(_touch, volume.verify), job)
 
     def store_is_away(self) -> None:
         """What waits for the store is not late."""
@@ -199,7 +210,6 @@ class Disks:
         run(self._mounts.mount([name]), self._context.store)
 
 
-def _touch(verify: Callable[[], object], then: Callable[[], object] = lambda: None) -> None:
+def _touch(verify: Callable[[], object]) -> None:
     with suppress(SessionSweepError):  # whoever is to use it finds the same, and holds it
         verify()
-    then()
