@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 KINDS = {
     "re-check of due-ness", "marker check", "second sighting", "lease", "O_NOFOLLOW", "cap", "hold", "limit check",
     "operation id",
+    "unreadable record", "books",
 }  # fmt: skip
 
 

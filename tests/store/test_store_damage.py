@@ -52,6 +52,23 @@ def test_a_session_that_cannot_be_read_keeps_none_of_its_slot_from_their_end(sto
     assert store.do(op.ListWheel(P, 0, 0, 10)) == ((), 0, 0)
 
 
+@pytest.mark.parametrize("how", ["sweep", "end"])
+def test_a_session_whose_tail_is_cut_off_is_not_ended_half(store: RedisSubject, how: str) -> None:
+    broken, other = store.create(user="ana"), store.create()
+    file = store.file(broken)
+    key = store.keys.session(broken)
+    store.client.set(key, (store.client.get(key) or b"")[:74])
+    store.advance(IDLE * 2)
+    if how == "sweep":
+        assert store.sweep().idle == 1
+    else:
+        with pytest.raises(RecordUnreadableError, match="cut short"):
+            store.end(broken)
+    assert store.client.exists(key) == 1
+    assert [one.resource_id for one in store.do(op.ListResources(broken))] == [file]
+    assert (store.do(op.PeekSession(other)).record is None) == (how == "sweep")
+
+
 def test_a_newer_release_s_session_stops_the_sweep_there_and_says_so(store: RedisSubject) -> None:
     newer = store.create()
     store.create()

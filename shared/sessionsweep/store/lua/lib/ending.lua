@@ -24,6 +24,14 @@ local function books_must_be_sound(prefix, places)
 end
 
 local RESERVED = 60001 -- ms: a reservation lasts 60 s, its last millisecond included
+local function whose(raw)
+  if #raw <= 72 then return '', '' end
+  local ok, user, at = pcall(struct.unpack, '>I2c0', raw, 73)
+  local alias
+  if ok then ok, alias = pcall(struct.unpack, '>Bc0', raw, at) end
+  if not ok then error({err = 'DAMAGED a session is cut short'}) end
+  return user, alias
+end
 local function finish(prefix, sid, raw, h, now, reason, grace)
   local rkey = prefix .. 'r:' .. sid
   local places, records
@@ -34,6 +42,7 @@ local function finish(prefix, sid, raw, h, now, reason, grace)
   end
   books_must_be_sound(prefix, places or {})
   if places then must_be(prefix .. 't:' .. sid, 'hash', true) end
+  local user, alias = whose(raw)
   -- first: a write that a full server allows opens the way for the rest. And a slot that is being moved to another server
   -- refuses it, for the key isn't here: before the record is gone, not between it and the tombstone
   redis.call('UNLINK', prefix .. 'none')
@@ -45,13 +54,7 @@ local function finish(prefix, sid, raw, h, now, reason, grace)
   if reason == 'expired' then base = math.min(now, old) + grace end
   local due = math.max(base, h.keep) -- a job that keeps it alive defers destruction, never the end
 
-  local user = ''
-  if #raw > 72 then
-    local alias, at
-    user, at = struct.unpack('>I2c0', raw, 73)
-    alias = struct.unpack('>Bc0', raw, at)
-    if alias ~= '' then redis.call('DEL', prefix .. 'a:' .. alias) end
-  end
+  if alias ~= '' then redis.call('DEL', prefix .. 'a:' .. alias) end
   local owed = h.resources + h.streams
   if records and records > 0 then
     redis.call('HSET', prefix .. 't:' .. sid, 'reason', reason, 'ended', string.format('%.0f', now),
