@@ -23,6 +23,9 @@ from support.processes import LocalWorker, wait_until
 
 pytestmark = pytest.mark.smoke
 
+RESUMED = 60  # seconds: what is promised
+BUSY = 2.0  # seconds that a busy machine may add
+
 
 def freeze_in_mid_reclaim(cluster: Cluster, worker: LocalWorker, shared: str) -> list[Path]:
     """Ends a session with many files and stops the worker while it deletes them; the files of that session.
@@ -89,7 +92,10 @@ def test_a_worker_paused_past_its_lease_does_no_harm(cluster: Cluster) -> None:
 
 
 def test_redis_killed_and_restarted_loses_nothing(
-    make_cluster: Callable[..., Cluster], own_server: Callable[..., EmbeddedServer], tmp_path: Path
+    make_cluster: Callable[..., Cluster],
+    own_server: Callable[..., EmbeddedServer],
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     server = own_server(data_dir=tmp_path / "redis")
     cluster = make_cluster(server.url)
@@ -102,12 +108,16 @@ def test_redis_killed_and_restarted_loses_nothing(
     killed = len(worker.logs())
     server.kill()
     server.restart()
+    over = time.monotonic()
     wait_gone(idle, 30)  # idle ends wait for the hold
     assert left(paths) == 3
     before.end()
     wait_gone(paths, 30)
     wait_settled(sessions, 30)
     worker.wait_for_log(re.compile("sweep_idle.* succeeded"), 30, after=killed)  # messages flow again
+    resumed = time.monotonic() - over
+    record_property("resumed_after_s", round(resumed, 3))
+    assert resumed < RESUMED
 
 
 @contextmanager
@@ -138,7 +148,7 @@ def thieves(cluster: Cluster, *queues: str, count: int = 16) -> Iterator[list[st
 
 
 def test_with_all_messages_dropped_everything_is_cleaned_within_two_intervals(
-    make_cluster: Callable[..., Cluster],
+    make_cluster: Callable[..., Cluster], record_property: Callable[[str, object], None]
 ) -> None:
     interval, idle, grace = 2.0, 1.0, 0.2
     cluster = make_cluster(cleanup_interval=str(interval), idle_timeout=str(idle), grace_period=str(grace))
@@ -151,8 +161,11 @@ def test_with_all_messages_dropped_everything_is_cleaned_within_two_intervals(
         _, paths = session_with_files(sessions, 3)
         ended.end()
         begun = time.monotonic()
-        wait_gone(at_once, 2 * interval)
-        wait_gone(paths, idle + grace + 2 * interval + 1.0 - (time.monotonic() - begun))
+        for name, gone, due in (("ended", at_once, 0.0), ("idle", paths, idle + grace)):
+            wait_gone(gone)
+            late = time.monotonic() - begun - due
+            record_property(f"{name}_cleaned_after_intervals", round(late / interval, 3))
+            assert late < 2 * interval + BUSY
         wait_settled(sessions)
         wait_until(lambda: len(stolen) > 3, what="messages were sent, and stolen")
         assert " received" not in worker.logs()
