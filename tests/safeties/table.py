@@ -67,6 +67,22 @@ SAFETIES: tuple[Safety, ...] = (
         "  return ended",
         ("store/test_store_reclaim.py", "faults/test_stubborn.py"),
     ),
+    Safety(
+        "re-check of due-ness",
+        "a clock that went back a short while ago sets no session back",
+        f"{LUA}/lib/backdating.lua",
+        "return now - since >= DAY,",
+        "return true,",
+        ("store/test_store_clock_ahead.py",),
+    ),
+    Safety(
+        "re-check of due-ness",
+        "what jobs defer is not cut short where a clock was ahead",
+        f"{LUA}/lib/backdating.lua",
+        "math.max(base, deferrals(all)[''] or 0)",
+        "base",
+        ("store/test_store_clock_ahead.py",),
+    ),
     # --- markers
     Safety(
         "marker check",
@@ -267,6 +283,14 @@ SAFETIES: tuple[Safety, ...] = (
         "            if error.errno",
         "            pass\n        except OSError as error:\n            if error.errno",
         ("volumes/test_volume_deletion.py", "faults/test_stubborn.py"),
+    ),
+    Safety(
+        "O_NOFOLLOW",
+        "a file that is being written is not registered again",
+        f"{LIBRARY}/engine/orphans.py",
+        "found.resource_id, unlocked=True)",
+        "found.resource_id)",
+        ("engine/test_readoption.py",),
     ),
     # --- holds
     Safety(

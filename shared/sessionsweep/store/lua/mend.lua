@@ -1,4 +1,4 @@
---[[ Holds one session's keys against each other and repairs what lost writes broke.
+--[[ Holds one session's keys against each other and repairs what lost writes and wrong clocks broke.
 KEYS
   1 session    string
 ARGV
@@ -15,23 +15,43 @@ local width, grace, retention = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 --@include wheel
 --@include ending
 --@include queueing
+--@include backdating
 local prefix = string.sub(session, 1, -23)
 local sid = string.sub(session, -20)
 local rkey, tkey = prefix .. 'r:' .. sid, prefix .. 't:' .. sid
 redis.call('UNLINK', prefix .. 'none')
 local raw = redis.call('GET', session)
 if raw and #raw < 72 then return 'damaged' end
+local steady, held = is_steady(prefix)
 if raw then
   local h = header(raw)
+  local backdated = steady and (ahead(h.last) or ahead(h.created))
+  local places = bit.band(h.flags, OWNS) > 0 and lines(redis.call('HGET', rkey, '@')) or {}
+  local stranded, moved, put_back = backdated, false, backdated
+  for _, place in ipairs(places) do
+    local score = tonumber(redis.call('ZSCORE', prefix .. 'q:' .. place, sid) or FAR)
+    stranded = stranded or score > now + DAY and score < FAR
+  end
+  if stranded then
+    local all = redis.call('HGETALL', rkey)
+    put_back = backdate_records(prefix, sid, all, grace, backdated) or put_back
+    moved = queue_again(prefix, sid, places, all, nil, now + (put_back and AHEAD or DAY))
+  end
+  if backdated then
+    h.created, h.last = math.min(h.created, now), math.min(h.last, now)
+    redis.call('SETRANGE', session, 18, struct.pack('>I6', h.created))
+    redis.call('SETRANGE', session, 56, struct.pack('>I6', h.last))
+  end
   local slot = string.format('%.0f', h.filed)
-  if redis.call('EXISTS', prefix .. 'w:' .. slot) == 1 and redis.call('ZSCORE', prefix .. 'w', slot) then return '' end
   local idle_end, old_end = dies(h)
-  local filed = file(prefix, sid, math.max(now, math.min(idle_end, old_end)), width)
-  redis.call('SETRANGE', session, 34, struct.pack('>I6', filed))
-  return 'refiled'
+  local due = math.max(now, math.min(idle_end, old_end))
+  local refiled = redis.call('EXISTS', prefix .. 'w:' .. slot) == 0 or not redis.call('ZSCORE', prefix .. 'w', slot)
+    or h.filed > (backdated and due + width or math.max(due, held) + math.max(width, DAY))
+  if refiled then redis.call('SETRANGE', session, 34, struct.pack('>I6', (file(prefix, sid, due, width)))) end
+  return put_back and 'backdated' or moved and 'requeued' or refiled and 'refiled' or ''
 end
 local all = redis.call('HGETALL', rkey)
-local places, any, missing, damaged = {}, false, false, false
+local places, any, damaged = {}, false, false
 for i = 1, #all, 2 do
   if all[i] == '@' then places = lines(all[i + 1]) end
   if is_record(all[i]) then
@@ -83,15 +103,9 @@ if not buried then
   event(prefix, 'e', 'session_ended', 's', sid, 'reason', 'lost', 'owed', n)
   all = redis.call('HGETALL', rkey)
 end
-for number, place in ipairs(places) do
-  -- an entry that never comes due was made for live streams: it is as good as none
-  if tonumber(redis.call('ZSCORE', prefix .. 'q:' .. place, sid) or FAR) >= FAR then
-    if requeue(prefix, place, sid, all, number, ended_due(prefix, sid)) > 0 then
-      redis.call('HSET', prefix .. 'l', place, 1)
-      missing = true
-    end
-  end
-end
+local put_back = backdate_records(prefix, sid, all, grace, false)
+put_back = backdate_tombstone(prefix, sid, all, grace) or put_back
+local missing = queue_again(prefix, sid, places, all, ended_due(prefix, sid), now + (put_back and AHEAD or DAY))
 if not buried then return 'buried' end
 if damaged then return 'damaged' end
-return missing and 'requeued' or ''
+return put_back and 'backdated' or missing and 'requeued' or ''

@@ -8,6 +8,7 @@ from sessionsweep.model import books
 from sessionsweep.model.events import EventName
 from sessionsweep.model.session import Tombstone
 from sessionsweep.model.states import EndReason, ResourceState
+from sessionsweep.store.memory.backdating import AHEAD, DAY, backdate_grave, backdate_records, is_steady
 from sessionsweep.store.memory.ending import move_books
 from sessionsweep.store.memory.reclaim import close_debt, requeue
 from sessionsweep.store.memory.replies import stone
@@ -24,8 +25,9 @@ def mend(state: State, partition: Partition, operation: Mend, now: int) -> Mende
     """Repairs one session. In memory nothing gets lost, so this finds work only after a fault of ours."""
     session_id = operation.session_id
     session = state.sessions.get(session_id)
+    steady = is_steady(partition, now)
     if session is not None:
-        return Mended(_mend_live(partition, session_id, session, operation.width, now))
+        return Mended(_mend_live(state, partition, session_id, session, operation, now, steady=steady))
     holdings = partition.holdings.get(session_id)
     grave = partition.grave(session_id, now)
     if holdings is None or not holdings.records:
@@ -37,23 +39,53 @@ def mend(state: State, partition: Partition, operation: Mend, now: int) -> Mende
         return Mended("closed")
     if grave is None:
         _bury(partition, session_id, holdings, now, operation.grace)
-    missing = False
-    for place in holdings.places:
-        # an entry that never comes due was made for live streams: it is as good as none
-        queue = partition.queues.get(place)
-        if queue is None or queue.times.get(session_id, FAR) >= FAR:
-            missing = requeue(state, partition, session_id, place, now) > 0 or missing
+    put_back = backdate_records(partition, session_id, holdings, now, operation.grace, touched=False)
+    if grave is not None:
+        put_back = backdate_grave(grave, holdings, now, operation.grace) or put_back
+    missing = _queue_again(state, partition, session_id, holdings, now, now + (AHEAD if put_back else DAY))
     if grave is None:
         return Mended("buried")
-    return Mended("requeued" if missing else "")
+    return Mended("backdated" if put_back else "requeued" if missing else "")
 
 
-def _mend_live(partition: Partition, session_id: str, session: Session, width: int, now: int) -> str:
+def _mend_live(
+    state: State, partition: Partition, session_id: str, session: Session, operation: Mend, now: int, *, steady: bool
+) -> str:
+    backdated = steady and max(session.last, session.created) > now + AHEAD
+    put_back, moved = backdated, False
+    holdings = partition.holdings.get(session_id)
+    if holdings is not None and (backdated or _is_stranded(partition, session_id, holdings, now)):
+        put_back |= backdate_records(partition, session_id, holdings, now, operation.grace, touched=backdated)
+        moved = _queue_again(state, partition, session_id, holdings, now, now + (AHEAD if put_back else DAY))
+    if backdated:
+        session.created, session.last = min(session.created, now), min(session.last, now)
+    due, width = max(now, session.due()), operation.width
+    latest = due + width if backdated else max(due, partition.held_until) + max(width, DAY)
     slot = partition.wheel.slots.get(session.filed)
-    if slot is not None and slot.ids:
-        return ""
-    session.filed = partition.wheel.file(session_id, max(now, session.due()), width)
-    return "refiled"
+    refiled = slot is None or not slot.ids or session.filed > latest
+    if refiled:
+        session.filed = partition.wheel.file(session_id, due, width)
+    return "backdated" if put_back else "requeued" if moved else "refiled" if refiled else ""
+
+
+def _is_stranded(partition: Partition, session_id: str, holdings: Holdings, now: int) -> bool:
+    """Whether a queue has it so late that no grace and no back-off can be the reason."""
+    queues = (partition.queues[place] for place in holdings.places if place in partition.queues)
+    return any(now + DAY < queue.times.get(session_id, FAR) < FAR for queue in queues)
+
+
+def _queue_again(
+    state: State, partition: Partition, session_id: str, holdings: Holdings, now: int, latest: int
+) -> bool:
+    """Puts a session where it belongs in each queue that has it nowhere or too late; whether it was missing."""
+    missing = False
+    for place in holdings.places:
+        queue = partition.queues.get(place)
+        # an entry that never comes due was made for live streams: it is as good as none
+        was = queue.times.get(session_id, FAR) if queue is not None else FAR
+        if was > latest and requeue(state, partition, session_id, place, now) > 0:
+            missing |= was >= FAR or partition.queue(place).times[session_id] < was
+    return missing
 
 
 def _bury(partition: Partition, session_id: str, holdings: Holdings, now: int, grace: int) -> None:

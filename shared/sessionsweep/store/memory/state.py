@@ -203,6 +203,8 @@ class Partition:
         self.run_id: str | None = None
         self.run_since = 0  # when another run than this was last noticed to be over
         self.held_until = 0
+        self.latest = 0  # the last time that mending noted, and since when the clock has not gone back
+        self.steady_since = 0
         self.sightings: dict[tuple[str, str], Sightings] = {}
         self.scans: dict[int, list[str]] = {}
         self.events = EventLog()  # it has a lock of its own

@@ -130,14 +130,15 @@ class ListWheel(Operation[tuple[tuple[str, ...], int, int]]):
 @dataclass(frozen=True, slots=True)
 class Mended:
     """What was wrong with one session's keys and put right: `` (nothing), `refiled`, `buried` (records without a
-    session got a tombstone and queue entries), `requeued`, `closed` (a tombstone that owes nothing)."""
+    session got a tombstone and queue entries), `requeued`, `closed` (a tombstone that owes nothing), `backdated` (times
+    that were written while the clock was ahead: else nothing would happen before they come)."""
 
     what: str
 
 
 @dataclass(frozen=True, slots=True)
 class Mend(Operation[Mended]):
-    """Holds one session's keys against each other and repairs what lost writes broke."""
+    """Holds one session's keys against each other and repairs what lost writes and wrong clocks broke."""
 
     session_id: str
     width: int
