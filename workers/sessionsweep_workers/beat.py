@@ -22,6 +22,7 @@ from kombu.common import ignore_errors
 from sessionsweep.errors import StoreError
 from sessionsweep.store import operations as op
 from sessionsweep_workers.context import Context, current
+from sessionsweep_workers.notify import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -94,11 +95,20 @@ class LeasedScheduler(Scheduler):  # type: ignore[misc]
         self._clock: StoreClock | None = None
         self._told = float("-inf")
         self._away = False
+        self._notifier: Notifier | None = None
         self._me = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         super().__init__(*args, **options)
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Sends what is due; seconds until something is due again."""
+        wait = self._round()
+        if self._notifier is None:
+            self._notifier = Notifier()
+            self._notifier.ready()
+        self._notifier.goes_on()
+        return wait
+
+    def _round(self) -> float:
         try:
             clock = self._clock = self._clock or StoreClock(current(self.app))
             now = clock.now()

@@ -27,6 +27,7 @@ from sessionsweep_workers import alarms, fanout, names, passes
 from sessionsweep_workers.context import Context, current
 from sessionsweep_workers.disks import Disks, forget_alarms
 from sessionsweep_workers.lane import Lane
+from sessionsweep_workers.notify import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ PATIENCE = 5.0
 BROKER_PAUSE = 10.0  # seconds without messages after the broker took none: trying takes seconds each time
 NUDGE_PAUSE = 0.05  # seconds between two messages that nudges make for one volume
 BUDGET = 20.0  # seconds of a pass that is run here
+STUCK = 300.0  # seconds after which a pass of the store alone hangs, and this process is no good
 
 
 class Keeper:
@@ -65,6 +67,7 @@ class Keeper:
         self._no_broker_until = 0.0
         self._paces: dict[str, _Pace] = {}
         self._away = False
+        self._notifier = Notifier()
         self._beat_alarm = alarms.BeatAlarm(self.context)
         self._marks_alarm = alarms.MarksAlarm(self.context)
         self._books_alarm = alarms.BooksAlarm(self.context)
@@ -77,6 +80,7 @@ class Keeper:
         self._disks.start()
         self._events.start()
         self._thread.start()
+        self._notifier.ready()
 
     def stop(self, timeout: float = 3.0) -> None:
         """Ends after the batch under way. What it leaves undone, another worker or the next start does."""
@@ -128,6 +132,9 @@ class Keeper:
             self._away = True
         except Exception:
             log.exception("the keeper goes on")
+        begun = self._work.since
+        if begun is None or time.monotonic() - begun < STUCK:
+            self._notifier.goes_on()
 
     # heartbeat: what this node mounts, and which queues its worker consumes
 
