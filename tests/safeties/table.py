@@ -37,6 +37,15 @@ SAFETIES: tuple[Safety, ...] = (
     ),
     Safety(
         "re-check of due-ness",
+        "the same, as clients in a storm see it",
+        f"{LUA}/sweep.lua",
+        "  elseif now >= idle_end then\n    held =",
+        "  elseif true then\n    held =",
+        ("faults/test_storm.py",),
+        "whatever_is_killed",
+    ),
+    Safety(
+        "re-check of due-ness",
         "`end`: `only_due` is checked inside",
         f"{LUA}/end.lua",
         "  else return {0, false, 0, {}, now, 1} end",
@@ -115,6 +124,16 @@ SAFETIES: tuple[Safety, ...] = (
         "        if seen - mark > ROLLED_BACK:\n",
         "        if False:\n",
         ("engine/test_trust.py",),
+    ),
+    Safety(
+        "marker check",
+        "the volume's time mark is read before the store's",
+        f"{LIBRARY}/engine/trust.py",
+        '        mark = mark_of(self._store.execute(op.Table("marks")), meta, volume.id)\n',
+        '        mark = mark_of(self._store.execute(op.Table("marks")), meta, volume.id)\n'
+        "        seen = volume.high_water() or 0\n",
+        ("faults/test_steps.py",),
+        "compares_time_marks",
     ),
     Safety(
         "marker check",
@@ -208,6 +227,36 @@ SAFETIES: tuple[Safety, ...] = (
         ("engine/test_trust.py", "faults/test_lost_writes.py"),
         "orphans_that_multiply or too_many_orphans",
     ),
+    Safety(
+        "second sighting",
+        "a file from the future is old enough",
+        f"{LIBRARY}/engine/orphans.py",
+        "age < 0 or age >=",
+        "age >=",
+        ("faults/test_lost_writes.py",),
+        "orphan_from_the_future",
+    ),
+    # --- records
+    Safety(
+        "record first",
+        "creating: the intent before the first byte",
+        f"{LIBRARY}/sessions/files.py",
+        '    yield from register(core, session, resource_id, "file", volume_location(volume.id), size, purpose)\n'
+        "    return resource_id, volume, size\n",
+        "    early = volume.create(session.session_id, resource_id)\n    early.close()\n"
+        '    yield from register(core, session, resource_id, "file", volume_location(volume.id), size, purpose)\n'
+        "    early.path.unlink()\n    return resource_id, volume, size\n",
+        ("faults/test_steps.py",),
+        "death_at_any_step_of_creating",
+    ),
+    Safety(
+        "record first",
+        "`register`: the session is marked as owning something",
+        f"{LUA}/register.lua",
+        "bit.bor(h.flags, OWNS, quota",
+        "bit.bor(h.flags, quota",
+        ("engine/test_passes.py",),
+    ),
     # --- leases
     Safety(
         "lease",
@@ -295,6 +344,14 @@ SAFETIES: tuple[Safety, ...] = (
     # --- holds
     Safety(
         "hold",
+        "a server that was replaced and is back without a restart is another one",
+        f"{LUA}/lib/run.lua",
+        "  return id .. (string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)') or '')\n",
+        "  return id\n",
+        ("engine/test_failed_back.py",),
+    ),
+    Safety(
+        "hold",
         "a restarted server ends nobody for idleness",
         f"{LUA}/lib/hold.lua",
         "    if seen and seen ~= run then since, until_ = now, math.max(until_, now + hold) end\n",
@@ -332,6 +389,14 @@ SAFETIES: tuple[Safety, ...] = (
         "    if record is None or peeked.is_due:\n",
         "    if record is None or record.is_due(peeked.now, idle_held=False):\n",
         ("sessions/test_held.py", "sessions/test_life.py"),
+    ),
+    Safety(
+        "hold",
+        "a server that restarted is told of, and orphans wait for it",
+        f"{LIBRARY}/engine/trust.py",
+        '            if "run_id" in meta:\n',
+        "            if False:\n",
+        ("engine/test_trust.py",),
     ),
     Safety(
         "hold",
@@ -380,6 +445,14 @@ SAFETIES: tuple[Safety, ...] = (
         f"{LUA}/reserve.lua",
         "if not mine and limit > 0 and taken >= limit then\n",
         "if false then\n",
+        ("store/test_store_places.py", "faults/test_limits.py"),
+    ),
+    Safety(
+        "limit check",
+        "what is given back late takes no place that was taken since",
+        f"{LUA}/give_back.lua",
+        "  if place > before then return 0 end\n",
+        "",
         ("store/test_store_places.py", "faults/test_limits.py"),
     ),
     Safety(

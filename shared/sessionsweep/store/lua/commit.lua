@@ -10,6 +10,7 @@ local session = KEYS[1]
 local rid, size = ARGV[1], ARGV[2]
 --@include clock
 --@include layout
+--@include run
 --@include over
 --@include books
 --@include ending

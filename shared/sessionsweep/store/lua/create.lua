@@ -23,6 +23,7 @@ local not_after, grace, hold = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(A
 --@include layout
 --@include books
 --@include wheel
+--@include run
 --@include hold
 --@include ending
 local prefix = string.sub(session, 1, -23)
@@ -63,7 +64,7 @@ event(prefix, 'e', 'session_created', 's', sid) -- first: a full server refuses 
 redis.call('SET', session, raw)
 if redis.call('HEXISTS', prefix .. 'h', 'run') == 0 then
   -- the partition's first session: from here on a restarted server is known by its run id, whoever notices first
-  redis.call('HSET', prefix .. 'h', 'run', string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or '')
+  redis.call('HSET', prefix .. 'h', 'run', run_id())
 end
 if alias ~= '' then redis.call('SET', prefix .. 'a:' .. alias, sid) end
 file(prefix, sid, due, width)

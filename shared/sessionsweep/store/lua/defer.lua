@@ -12,6 +12,7 @@ local session = KEYS[1]
 local token, duration, rid, width = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 --@include clock
 --@include layout
+--@include run
 --@include over
 --@include books
 --@include wheel

@@ -15,6 +15,7 @@ local idle_for = tonumber(ARGV[5])
 --@include clock
 --@include layout
 --@include books
+--@include run
 --@include hold
 --@include ending
 local prefix = string.sub(session, 1, -23)

@@ -11,6 +11,7 @@ local session = KEYS[1]
 local idle, max, width = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 --@include clock
 --@include layout
+--@include run
 --@include over
 --@include wheel
 --@include renewing

@@ -14,6 +14,7 @@ local rid, size, timeout, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[
 local tell = ARGV[5]
 --@include clock
 --@include layout
+--@include run
 --@include over
 --@include books
 --@include ending

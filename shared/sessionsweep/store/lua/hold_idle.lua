@@ -8,6 +8,7 @@ RETURNS until when, ms; 0: not held
 local held = KEYS[1]
 local duration = tonumber(ARGV[1])
 --@include clock
+--@include run
 --@include hold
 redis.call('UNLINK', held .. ':none') -- what protects sessions must work on a full server
 -- a restart that this hold is for, or that an operator has lifted, must not be noticed once more by the next sweep

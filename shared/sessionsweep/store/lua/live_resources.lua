@@ -7,6 +7,7 @@ RETURNS its fields and values
 local session, resources = KEYS[1], KEYS[2]
 --@include clock
 --@include layout
+--@include run
 --@include over
 local prefix = string.sub(session, 1, -23)
 local raw = redis.call('GET', session)

@@ -36,6 +36,7 @@ if now >= idle_end or (max > 0 and now >= created + max) then
   local prefix = string.sub(session, 1, -23)
   --@include layout
   --@include books
+  --@include run
   --@include hold
   --@include ending
   local expired = max > 0 and now >= created + max

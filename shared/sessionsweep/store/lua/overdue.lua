@@ -13,6 +13,7 @@ local limit, bound, hold = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3
 --@include layout
 --@include books
 --@include damage
+--@include run
 --@include hold
 --@include ending
 --@include owing

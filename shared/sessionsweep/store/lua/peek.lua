@@ -8,6 +8,7 @@ RETURNS {now, record or false, tombstone's fields and values, records left, held
 local session, tombstone, resources = KEYS[1], KEYS[2], KEYS[3]
 --@include clock
 --@include layout
+--@include run
 --@include over
 local raw = redis.call('GET', session)
 if raw then

@@ -12,10 +12,11 @@ RETURNS now; 0: too far behind, or another run of the server
 local marks, meta = KEYS[1], KEYS[2]
 local volume, seen, most, run = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 --@include clock
+--@include run
 local text = redis.call('HGET', marks, volume) or redis.call('HGET', meta, 'high_water')
 local mark = text and #text < 16 and string.match(text, '^%d+$') and tonumber(text) or 0
 if seen - mark > most then return 0 end
-if run ~= '' and string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') ~= run then return 0 end
+if run ~= '' and run_id() ~= run then return 0 end
 redis.call('UNLINK', marks .. ':none') -- passes end with marks: they must work on a full server
 if now > mark then redis.call('HSET', marks, volume, string.format('%.0f', now)) end
 return now

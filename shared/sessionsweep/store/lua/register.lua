@@ -24,6 +24,7 @@ local max_resources, max_bytes, max_streams = tonumber(ARGV[8]), tonumber(ARGV[9
 local quota, not_after = ARGV[11], tonumber(ARGV[12])
 --@include clock
 --@include layout
+--@include run
 --@include over
 --@include places
 --@include books

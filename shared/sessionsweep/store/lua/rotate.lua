@@ -15,6 +15,7 @@ local new_mac, bind, user, flags = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local not_after, old_macs = tonumber(ARGV[5]), ARGV[6]
 --@include clock
 --@include layout
+--@include run
 --@include over
 --@include books
 local prefix = string.sub(session, 1, -23)

@@ -15,6 +15,7 @@ local changes, mac, renew = ARGV[1], ARGV[2], ARGV[3] == '1'
 local idle, max, width = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 --@include clock
 --@include layout
+--@include run
 --@include over
 --@include wheel
 --@include renewing

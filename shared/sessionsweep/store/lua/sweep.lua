@@ -18,6 +18,7 @@ local limit, bound, observe = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 --@include books
 --@include damage
 --@include wheel
+--@include run
 --@include hold
 --@include ending
 local prefix = string.sub(wheel, 1, -2)

@@ -10,6 +10,7 @@ local session, resources = KEYS[1], KEYS[2]
 local rid = ARGV[1]
 --@include clock
 --@include layout
+--@include run
 --@include over
 local prefix = string.sub(session, 1, -23)
 local raw = redis.call('GET', session)
