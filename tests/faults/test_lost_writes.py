@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -262,6 +263,20 @@ def test_orphans_wait_for_the_hold_and_go_after_it(
         world.advance(2)
     assert not path.exists(), "a true orphan is found within one scan after the hold"
     world.close()
+
+
+def test_an_orphan_from_the_future_is_old_enough(make_node: Callable[..., Node]) -> None:
+    """A node whose clock was ahead wrote it; nobody waits for the day that it shows."""
+    node = make_node(orphan_interval=1000, orphan_min_age=600)
+    session, _, path = node.session_with_file()
+    node.orphans.run_once()
+    forget(node, session.id)
+    for written, goes in ((time.time() - 60, False), (time.time() + 86_400, True)):
+        os.utime(path, (written, written))
+        for _ in range(3):
+            node.orphans.run_once()
+            node.advance(2)
+        assert path.exists() is not goes
 
 
 def forget(node: Node, session_id: str) -> dict[str, bytes]:

@@ -10,9 +10,8 @@ from safeties.table import SAFETIES, Safety
 
 ROOT = Path(__file__).parents[2]
 KINDS = {
-    "re-check of due-ness", "marker check", "second sighting", "lease", "O_NOFOLLOW", "cap", "hold", "limit check",
-    "operation id",
-    "unreadable record", "books",
+    "re-check of due-ness", "marker check", "second sighting", "record first", "lease", "O_NOFOLLOW", "cap", "hold",
+    "limit check", "operation id", "unreadable record", "books",
 }  # fmt: skip
 
 
