@@ -38,6 +38,7 @@ def main() -> int:
             stage=item.get("stage", 0),
             ready=readiness(item),
             stdin=item["stdin"].encode() if "stdin" in item else None,
+            silence=item.get("silence"),
         )
         for item in json.loads(sys.argv[1])
     ]

@@ -106,6 +106,33 @@ def test_a_later_stage_waits_for_the_earlier_to_be_ready(supervise: Supervise) -
     assert log.index("slow | up") < log.index("late | early")
 
 
+#: Says that it goes on; told to hang it lives on, and says nothing more.
+WATCHED = """
+import signal, threading, time
+from sessionsweep_workers import notify
+notify.PAUSE = 0
+hangs = threading.Event()
+signal.signal(signal.SIGUSR1, lambda *_: hangs.set())
+print('up', flush=True)
+while True:
+    if not hangs.is_set(): notify.Notifier().goes_on()
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are no abstract names elsewhere")
+def test_what_lives_and_is_silent_is_killed_and_comes_back(supervise: Supervise) -> None:
+    supervisor = supervise(
+        [program("worker", WATCHED, silence=2), program("other", WATCHED, silence=60), program("mute", SLEEPER)]
+    )
+    before = supervisor.pids
+    for name in ("worker", "other"):
+        os.kill(before[name], signal.SIGUSR1)
+    supervisor.wait_new_pid("worker", before["worker"])
+    supervisor.wait_for_log("worker hangs: silent for 2 s, killed")
+    assert [supervisor.pids[name] for name in ("other", "mute")] == [before[name] for name in ("other", "mute")]
+
+
 def test_a_killed_child_comes_back_and_the_others_stay(supervise: Supervise) -> None:
     port = free_port()
     server = {"name": "http", "argv": ["python", "-m", "http.server", "--bind", "127.0.0.1", str(port)]}

@@ -12,6 +12,7 @@ from pathlib import Path
 from .logs import LineSplitter
 from .readiness import AT_ONCE, Readiness
 from .spawn import Child, kill_group, spawn
+from .watchdog import Watchdog, watchdog
 
 FIRST_DELAY = 0.5  # seconds before the first restart, then doubled
 LONGEST_DELAY = 30.0
@@ -23,7 +24,8 @@ class ProcessSpec:
     """A process as data.
 
     `env` is its whole environment and `stdin` what it reads (secrets stand there, never in `argv`). It is
-    started when all of the lower stages are ready, and stopped before they are.
+    started when all of the lower stages are ready, and stopped before they are. One that is ready and doesn't say for
+    `silence` seconds that it goes on is killed and started again; None: it need not say so.
     """
 
     name: str
@@ -33,6 +35,7 @@ class ProcessSpec:
     ready: Readiness = AT_ONCE
     stdin: bytes | None = field(default=None, repr=False)
     cwd: Path | None = None
+    silence: float | None = None
 
 
 class Phase(enum.Enum):
@@ -60,6 +63,7 @@ class Process:
     due: float = 0.0
     started: float = 0.0
     child: Child | None = None
+    watchdog: Watchdog | None = None
     lines: LineSplitter = field(default_factory=LineSplitter)
     last_words: list[str] = field(default_factory=list)
 
@@ -74,9 +78,10 @@ class Process:
         Raises:
             ConfigurationError: there is no such program.
         """
+        self.watchdog = None if self.spec.silence is None else watchdog(now)
         self.child = spawn(
             self.spec.argv,
-            env=self.spec.env,
+            env={**self.spec.env, **({"NOTIFY_SOCKET": self.watchdog.address} if self.watchdog else {})},
             cwd=self.spec.cwd,
             stdin=self.spec.stdin,
             stdout=subprocess.PIPE,
@@ -124,8 +129,19 @@ class Process:
             lines += more
         if self.child.stdout is not None:
             self.child.stdout.close()
+        if self.watchdog is not None:
+            self.watchdog.close()
+            self.watchdog = None
         self.lines = LineSplitter()
         return lines
+
+    def silent_for(self, now: float) -> float:
+        """Seconds for which it has not said that it goes on, where it should have; 0: it has, or need not."""
+        if self.watchdog is None or self.spec.silence is None or self.phase is not Phase.READY:
+            return 0.0
+        self.watchdog.listen(now)
+        silent = now - self.watchdog.heard
+        return silent if silent > self.spec.silence else 0.0
 
     def died(self, now: float) -> None:
         """Plan the next start: at once again if this life was long, later and later if not."""

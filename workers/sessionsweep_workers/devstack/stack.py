@@ -35,6 +35,7 @@ from .server import EmbeddedServer
 from .supervisor import Supervisor
 
 SHARED = "shared"
+SILENCE = 60.0  # seconds without a word after which a worker or beat hangs
 LISTENERS = ("web-a", "web-b", "flower", "redis", "admin")  # what gets port_base, port_base + 1, …
 FLOWER_USER = "admin"
 #: Tasks that Flower remembers, 7 kB each. Its own default, 100,000, is reached in a day, and saved every ten seconds.
@@ -178,6 +179,7 @@ class Stack:
                     env=self._env_of(node),
                     stage=1,
                     ready=logs(r"\bready\.$"),
+                    silence=SILENCE,
                 )
             )
         specs += [
@@ -198,6 +200,7 @@ class Stack:
                 env=self._shared_env,
                 stage=2,
                 ready=logs(r"beat: Starting|\bready\.$"),
+                silence=SILENCE,
             )
         )
         specs.append(
@@ -250,7 +253,7 @@ class Stack:
     def _environment(self) -> dict[str, str]:
         # Foreign CELERY_ and FLOWER_ variables would override what is declared here.
         env = {k: v for k, v in self._environ.items() if not k.startswith(("CELERY_", "FLOWER_"))}
-        for name in ("SESSIONSWEEP_VOLUMES", "SESSIONSWEEP_NODE", *_ADMIN):
+        for name in ("SESSIONSWEEP_VOLUMES", "SESSIONSWEEP_NODE", "NOTIFY_SOCKET", *_ADMIN):
             env.pop(name, None)
         env["SESSIONSWEEP_REDIS_URL"] = self._redis_url
         if not env.get("SESSIONSWEEP_SECRET_KEY") and not env.get("SESSIONSWEEP_SECRET_KEY_FILE"):

@@ -29,6 +29,7 @@ STOP_WITHIN = 9.0  # seconds from the first signal to the last KILL; the promise
 _HASTE = 0.5  # seconds that are left after the second signal
 _FIRST_TRIES = 3  # starts that may fail before the whole is given up
 _TICK = 0.25  # seconds; only a safety net: signals, output and readiness wake the loop
+_PAUSED = 5.0  # seconds between two rounds of the loop that only a stopped process has
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _UNDERTAKER = Path(__file__).with_name("undertaker.py")
 
@@ -66,6 +67,7 @@ class Supervisor:
         self._signals: list[int] = []
         self._ready_names: set[tuple[str, int]] = set()  # reported by the threads that check
         self._all_ready = False
+        self._last_step = time.monotonic()
         self._undertaker: Child | None = None
 
     def pid(self, name: str) -> int | None:
@@ -99,6 +101,7 @@ class Supervisor:
 
     def _step(self, now: float) -> None:
         self._reap(now)
+        self._kill_silent(now)
         self._note_readiness(now)
         self._start_due(now)
         self._tend_undertaker()
@@ -162,6 +165,8 @@ class Supervisor:
             ):
                 self._ready_names.discard((process.spec.name, process.generation))
                 process.phase = Phase.READY
+                if process.watchdog is not None:
+                    process.watchdog.heard = now
                 news = True
                 if self._all_ready:
                     self._say(f"{process.spec.name} is ready again, pid {process.pid}")
@@ -182,6 +187,17 @@ class Supervisor:
                     self._bury(process, now)
                     wait = process.due - now
                     self._say(f"{process.spec.name} ended ({_reason(status)}); again in {wait:.1f} s")
+
+    def _kill_silent(self, now: float) -> None:
+        """What hangs is alive and does nothing."""
+        paused, self._last_step = now - self._last_step > _PAUSED, now
+        for process in self._processes.values():
+            silent = process.silent_for(now)
+            if silent and paused and process.watchdog is not None:
+                process.watchdog.heard = now  # we were stopped ourselves, and it perhaps with us
+            elif silent:
+                self._say(f"{process.spec.name} hangs: silent for {silent:.0f} s, killed")
+                self._bury(process, now)
 
     def _bury(self, process: Process, now: float) -> None:
         """Clear away a dead or useless incarnation and plan the next, unless it never came up."""
