@@ -121,13 +121,15 @@ def test_holds_and_alarms_are_told_by_kind_and_reason(admin: Admin) -> None:
         store.execute(op.TablePut("holds", scope, Hold(scope, "marker-missing", "", now, "a").encode()))
     store.execute(op.TablePut("holds", 'x"\n', "{damaged"))
     store.execute(op.TablePut("alarms", "beat", Hold("beat", "beat-missing", "", now, "a").encode()))
+    for scope in ("disk:a/b", "disk:b/b"):
+        store.execute(op.TablePut("alarms", scope, Hold(scope, "not-answering", "", now, "a").encode()))
     store.execute(op.TablePut("alarms", "x" * 999, "{"))
     seen = page(admin)
     assert seen.get("holds", kind="volume", reason="foreign-deployment") == 2
     assert seen.get("holds", kind="other", reason="unreadable") == 1
     assert seen.get("holds", kind="mount", node="a", volume="b") == seen.get("holds", kind="mount", node="") == 1
     assert seen.get("findings", code="hold", level="failure") == 5
-    assert [seen.get("alarms", alarm=alarm) for alarm in ("beat", "marks", "other")] == [1, 0, 1]
+    assert [seen.get("alarms", alarm=alarm) for alarm in ("beat", "disk", "marks", "other")] == [1, 2, 0, 1]
 
 
 def test_the_last_run_of_each_task(admin: Admin) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from worker_cluster import Cluster
 
+from sessionsweep_workers.devstack.server import EmbeddedServer
 from sessionsweep_workers.notify import Notifier
 from support.processes import PATIENCE
 
@@ -63,6 +64,24 @@ def test_a_worker_is_ready_and_goes_on_until_its_keeper_hangs(cluster: Cluster, 
     manager.settimeout(30 * PATIENCE)
     flag.unlink()
     assert manager.recv(99) == b"WATCHDOG=1"
+
+
+def test_a_store_that_is_away_is_no_reason_to_fall_silent(
+    make_cluster: Callable[..., Cluster],
+    own_server: Callable[..., EmbeddedServer],
+    manager: socket.socket,
+) -> None:
+    server = own_server()
+    cluster = make_cluster(server.url)
+    worker = cluster.worker(env={"NOTIFY_SOCKET": name_of(manager)})
+    server.kill()
+    worker.wait_for_log("the store doesn't answer")
+    manager.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while manager.recv(99):  # said before
+            pass
+    manager.settimeout(30 * PATIENCE)
+    assert [manager.recv(99) for _ in range(2)] == [b"WATCHDOG=1"] * 2
 
 
 def test_a_beat_is_ready_and_goes_on(cluster: Cluster, manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
