@@ -19,7 +19,7 @@ class Watchdog:
     @property
     def address(self) -> str:
         """As NOTIFY_SOCKET."""
-        return "@" + self.socket.getsockname()[1:].decode()
+        return f"@{self.socket.getsockname()[1:].decode()}"
 
     def listen(self, now: float) -> None:
         """Takes what was said."""
