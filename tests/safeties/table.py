@@ -111,6 +111,22 @@ SAFETIES: tuple[Safety, ...] = (
     ),
     Safety(
         "marker check",
+        "of two copies of a disk that are mounted at once one is refused",
+        f"{LIBRARY}/volumes/mounting.py",
+        '            yield from self._refuse_copy(volume, (yield from ask(op.Table("mounts"))))\n',
+        "            pass\n",
+        ("volumes/test_volume_mounting.py",),
+    ),
+    Safety(
+        "second sighting",
+        "a volume whose disk hangs is told of as its node's, so that it doesn't count as gone with it",
+        f"{LIBRARY}/engine/upkeep.py",
+        " | self._never_opened()\n",
+        "\n",
+        ("workers/test_workers_hung_disk.py",),
+    ),
+    Safety(
+        "marker check",
         "deployment ids are compared",
         f"{LIBRARY}/engine/trust.py",
         '        if meta.get("deployment") != volume.deployment_id:\n',
