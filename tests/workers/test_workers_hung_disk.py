@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -153,3 +154,23 @@ def test_alarms_of_disks_that_nobody_has_any_more_are_dropped(disk: Disk) -> Non
         context.store.execute(op.TablePut("n", node, "{}"))
     disks.forget_alarms(context)
     assert set(context.store.execute(op.Table("alarms"))) == {"disk:a/bad", "disk:b/bad", "beat"}
+
+
+def test_upkeep_that_finds_a_look_under_way_is_done_next_time(disk: Disk) -> None:
+    context = Context(disk.sessions.settings)
+    ours = disks.Disks(context)
+    ours.mount()
+    good = next(volume for volume in context.core.mounts.here() if volume.name == "good")
+    go_on, sent = threading.Event(), threading.Event()
+    one = ours._disks["good"]
+    assert one.look(go_on.wait)
+    ours.look_after(upkeep=True)
+    ours.if_it_answers(good.id, sent.set)
+    assert not sent.is_set()
+    go_on.set()
+    assert sent.wait(60), "what was to follow a look follows the one that was under way"
+    assert one.returns(60)
+    assert good.high_water() is None
+    ours.look_after(upkeep=False)
+    assert one.returns(60)
+    assert good.high_water()

@@ -43,12 +43,13 @@ class Disk:
         self._is_looking = False
         self._then: Callable[[], object] | None = None
 
-    def look(self, job: Callable[[], object], then: Callable[[], object] | None = None) -> None:
-        """Does a job that touches the disk, unless the last one is still at it; `then` follows either."""
+    def look(self, job: Callable[[], object], then: Callable[[], object] | None = None) -> bool:
+        """Does a job that touches the disk, unless the last one is still at it; `then` follows either. Whether it
+        began."""
         with self._lock:
             self._then = then or self._then
             if self._is_looking:
-                return
+                return False
             self._is_looking = True
         self.error, self._since = None, time.monotonic()
         name = f"sessionsweep-disk-{self.spec.name}"
@@ -59,6 +60,7 @@ class Disk:
             self._is_looking = False
             raise
         self._look = thread
+        return True
 
     def returns(self, within: float) -> bool:
         """Waits for that job; whether it has ended."""
@@ -142,10 +144,11 @@ class Disks:
         self._mounts = context.core.mounts
         self._disks = {spec.name: Disk(spec) for spec in self._mounts.specs}
         self._alarms = {spec.name: DiskAlarm(context, spec) for spec in self._mounts.specs}
+        self._due: set[str] = set()  # whose upkeep is to begin
         self._store_since = time.monotonic()  # since when the store answers: while it doesn't, no disk is to blame
 
     def mount(self) -> None:
-        """Before the pool begins: mounts all that answer in time. No thread is left of theirs.
+        """Before the pool begins: mounts all that answer in time. No thread is left but of one that hangs.
 
         Raises:
             ConfigurationError: a volume can't be as it is set.
@@ -199,10 +202,14 @@ class Disks:
     def look_after(self, *, upkeep: bool) -> None:
         """Begins what is due on each disk: its upkeep, or else only a look whether it answers."""
         opened = {volume.name: volume for volume in self._mounts.opened()}
+        if upkeep:
+            self._due.update(self._disks)
         for name, disk in self._disks.items():
             volume = opened.get(name)
-            if upkeep or volume is None:
-                disk.look(partial(self._context.upkeep.tend, name))
+            if name in self._due or volume is None:
+                # a look that is under way would make it miss its turn
+                if disk.look(partial(self._context.upkeep.tend, name)):
+                    self._due.discard(name)
             else:
                 disk.look(partial(_touch, volume.verify))
 
