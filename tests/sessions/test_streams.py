@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from sessionsweep import AsyncSessions, LimitReachedError, SessionEndedError, Sessions, StoreUnavailableError
+from sessionsweep.engine.silence import CONFIRM, Silence
 from sessionsweep.engine.upkeep import Upkeep
 from sessionsweep.model.books import imbalance
 from sessionsweep.sessions import streams as streams_module
@@ -310,7 +312,8 @@ def test_a_process_that_was_taken_for_dead_closes_what_the_store_forgot(
         # its heartbeat lapsed while it slept, and a worker closed the books
         row = str(here.store.execute(op.Facts()).now - 61_000)
         here.store.execute(op.TablePut("p", here.streams.process, row))
-        assert Upkeep(here.core, here.store).run_once().streams == 1
+        upkeep = Upkeep(here.core, here.store, silence=Silence(itertools.count(0, CONFIRM).__next__))
+        assert [upkeep.run_once().streams for _ in range(2)] == [0, 1], "one look proves nothing"
         monkeypatch.setattr(streams_module, "HEARTBEAT", 0.1)
         assert socket.closed.wait(10)
         assert stream.reason == "lost"
