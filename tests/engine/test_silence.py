@@ -1,4 +1,4 @@
-"""Silence at one look is no death: after an outage, a failover, a step of the server's clock all seem silent at once."""
+"""One look proves no death: after an outage, a failover, a step of the clock all seem silent at once."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def lift(core: Core, scope: str) -> Flow[Hold]:
             yield from ask(op.HoldIdle(partition, 0))
     seen = None if hold.reason == "unreadable" else rows[scope]  # what is no text isn't here as it stands there
     if not (yield from ask(op.TableDrop("holds", scope, seen))):
-        raise HeldError(f"The hold on {scope} is another one by now: look at it (sessionsweep holds list), then lift it.")
+        raise HeldError(f"The hold on {scope} is another one by now: see sessionsweep holds list, then lift it.")
     return hold
 
 
