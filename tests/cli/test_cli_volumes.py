@@ -154,6 +154,20 @@ def test_forget_closes_all_debts_and_touches_no_file(cli: Deployment) -> None:
     assert "knows no volume" in cli("volumes", "forget", volume_id, "--yes", status=1, **gone).err
 
 
+def test_a_volume_that_no_table_names_any_more_is_forgotten_by_its_id(cli: Deployment) -> None:
+    """An emptied store, and a disk that was made in the empty folder of one that was away."""
+    session, path = cli.with_file()
+    volume_id = volume_of(cli).id
+    cli.store.execute(op.TableDrop("vols", volume_id))
+    cli.store.execute(op.TableDrop("mounts", "node-a/a"))
+    cli.sessions.end(session.id)
+    gone = {"SESSIONSWEEP_VOLUMES": ""}
+    assert "1 resource, 100 B" in cli("volumes", "forget", volume_id, "--yes", **gone).out
+    assert cli("stats", "--json").json()["resources"]["owed"] == 0
+    assert path.exists()
+    assert "knows no volume" in cli("volumes", "forget", volume_id, "--yes", status=1, **gone).err
+
+
 def test_forget_by_name_only_where_one_has_it(cli: Deployment) -> None:
     twins = sorted(new_volume_id() for _ in range(2))
     for volume_id in twins:

@@ -197,10 +197,13 @@ class Storm:
         self.server.cut_tail(min(size, self.dice.choice(self._snapshots)))
         self._snapshots = []
 
-    def empty_server(self) -> None:
+    def empty_server(self) -> bool:
         """Nothing comes back."""
+        if self._befallen() == "unmounted":
+            return False  # see befall_disk
         self.server.restart_empty()
         self._snapshots = []
+        return True
 
     # the network
 
@@ -221,6 +224,8 @@ class Storm:
 
     def vandalise(self) -> bool:
         """Something is done to a file that has to go."""
+        if self._befallen() == "swapped":
+            return False  # a node may have mounted the other disk at that path: the file would lie elsewhere afterwards
         done = self.vandal.act()
         if not done:
             return False
@@ -230,16 +235,25 @@ class Storm:
     def befall_disk(self) -> bool:
         """Read-only, full, unmounted, swapped with another, covered: one of them at a time."""
         assert self.disks is not None
-        if any(getattr(mended, "of_disk", False) for mended in self._lasting):
+        if self._befallen():
             return False
         ways = [self.disks.read_only, self.disks.full, self.disks.unmounted, self.disks.swapped, self.disks.covered]
         way = self.dice.choice(ways)
-        mended = way(self.dice.choice(NAMES))
+        name = self.dice.choice(NAMES)
+        if way == self.disks.unmounted and not self.world.remembers_itself():
+            # a store that knows no volume and an empty folder are a first start: a volume is made there, and the disk
+            # that comes back covers what lies in it
+            return False
+        mended = way(name)
         if mended is None:
             return False
         self.done[f"disk: {way.__name__}"] += 1
-        self._lasting.append(_OfDisk(mended))
+        self._lasting.append(_OfDisk(mended, way.__name__))
         return True
+
+    def _befallen(self) -> str:
+        """What ails a disk now; "" if nothing does."""
+        return next((mended.name for mended in self._lasting if isinstance(mended, _OfDisk)), "")
 
     # when it is over
 
@@ -271,10 +285,9 @@ class Storm:
 class _OfDisk:
     """What puts a disk right again."""
 
-    of_disk = True
-
-    def __init__(self, mended: Callable[[], object]) -> None:
+    def __init__(self, mended: Callable[[], object], name: str) -> None:
         self._mended = mended
+        self.name = name
 
     def __call__(self) -> object:
         return self._mended()

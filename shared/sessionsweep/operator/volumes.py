@@ -182,7 +182,7 @@ def forget(core: Core, name_or_id: str) -> Flow[Forgotten]:
     Raises:
         VolumeError: no such volume, several of that name, or one that a live node still mounts.
     """
-    volume_id, name = yield from _named(name_or_id)
+    volume_id, name, rows = yield from _named(core, name_or_id)
     nodes = (yield from _mounting_nodes(core)).get(volume_id, [])
     if nodes:
         raise VolumeError(
@@ -206,6 +206,8 @@ def forget(core: Core, name_or_id: str) -> Flow[Forgotten]:
                 size += freed
             if cursor == 0:
                 break
+    if not rows and not resources:
+        raise naming.NoSuchVolumeError(name_or_id)
     for row, known in (yield from ask(op.Table("mounts"))).items():
         if known == volume_id:
             node, _, mounted_as = row.partition("/")
@@ -233,20 +235,26 @@ def _close(core: Core, session_id: str, location: str) -> Flow[tuple[int, int]]:
     return counted, size
 
 
-def _named(name_or_id: str) -> Flow[tuple[str, str]]:
-    """(id, name) of the one volume meant."""
+def _named(core: Core, name_or_id: str) -> Flow[tuple[str, str, bool]]:
+    """(id, name, whether a table names it) of the one volume meant. Where the tables' rows were lost, it is known by
+    what sessions have there."""
     known = yield from ask(op.Table("vols"))
     names = {volume_id: naming.volume_name(row) for volume_id, row in known.items()}
     if name_or_id in names:
-        return name_or_id, names[name_or_id]
+        return name_or_id, names[name_or_id], True
     mounts = yield from ask(op.Table("mounts"))
     if VOLUME_ID.match(name_or_id) and name_or_id in mounts.values():
-        return name_or_id, next(row.partition("/")[2] for row, known in mounts.items() if known == name_or_id)
+        return name_or_id, next(row.partition("/")[2] for row, known in mounts.items() if known == name_or_id), True
     found = [volume_id for volume_id, name in names.items() if name == name_or_id]
     if len(found) == 1:
-        return found[0], name_or_id
+        return found[0], name_or_id, True
     if found:
         raise VolumeError(f"{len(found)} volumes are named {name_or_id!r}; give one's id: {', '.join(sorted(found))}.")
+    if VOLUME_ID.match(name_or_id):
+        for partition in (yield from partitions(core)):
+            queues = yield from ask(op.Queues(partition))
+            if any(queue.location == volume_location(name_or_id) for queue in queues):
+                return name_or_id, "without a name", False
     raise naming.NoSuchVolumeError(name_or_id)
 
 
