@@ -47,3 +47,21 @@ def test_a_primary_that_is_primary_again_holds_idle_ends(
     node.advance(11)
     assert node.sweep.run_once().idle == 0
     assert node.sessions.open(token).id == session.id
+
+
+def test_a_replica_that_comes_or_goes_holds_nothing(
+    own_server: Callable[..., EmbeddedServer], make_node: Callable[..., Node]
+) -> None:
+    """Each nightly copy by `redis-cli --rdb` is one."""
+    options = {"extra_config": {"repl-diskless-sync-delay": "0", "repl-backlog-ttl": "1"}}
+    primary, replica = own_server(**options), own_server(**options)
+    node = make_node(url=primary.url)
+    node.trust.watch_server()
+    with redis.Redis.from_url(primary.url) as client:
+        before = client.info("replication")["master_replid"]
+        follow(replica, primary)
+        node.trust.watch_server()
+        promote(replica)
+        wait_until(lambda: client.info("replication")["master_replid"] != before, 20, "its history has another id")
+    node.trust.watch_server()
+    assert node.holds() == {}

@@ -104,24 +104,22 @@ def test_silence_is_counted_anew_when_the_store_was_away() -> None:
     assert silence.lasting("p", {"a": "1"}) == {"a"}
 
 
-def test_an_outage_in_mid_look_forgets_who_was_silent(
-    make_node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("by", ["run_once", "tidy", "beat_heart"])
+def test_an_outage_forgets_who_was_silent(
+    make_node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     node = make_node(idle_timeout=10_000, max_duration=0)
     stream(node)
     node.upkeep.run_once()
     node.advance(CONFIRM)
-    really = node.store.execute
 
-    def away(operation: op.Operation) -> object:
-        if operation == op.Table("p"):
-            raise StoreUnavailableError("away")
-        return really(operation)
+    def away(_: op.Operation) -> object:
+        raise StoreUnavailableError("away")
 
     with monkeypatch.context() as patch:
         patch.setattr(node.store, "execute", away)
         with pytest.raises(StoreUnavailableError):
-            node.upkeep.run_once()
+            getattr(node.upkeep, by)()
     assert node.upkeep.run_once().streams == 0
     node.advance(CONFIRM)
     assert node.upkeep.run_once().streams == 1

@@ -362,7 +362,7 @@ SAFETIES: tuple[Safety, ...] = (
         "hold",
         "a server that was replaced and is back without a restart is another one",
         f"{LUA}/lib/run.lua",
-        "  return id .. (string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)') or '')\n",
+        "  return string.match(former, '^0*$') and id or id .. former\n",
         "  return id\n",
         ("engine/test_failed_back.py",),
     ),

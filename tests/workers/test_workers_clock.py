@@ -12,6 +12,7 @@ from sessionsweep.store import operations as op
 from sessionsweep.store.redis.sync import RedisStore
 from sessionsweep_workers import context
 from sessionsweep_workers.application import build
+from sessionsweep_workers.disks import Disks
 from sessionsweep_workers.keeper import Keeper
 from support.nodes import KEY
 from support.processes import wait_until
@@ -33,7 +34,8 @@ def test_a_step_of_the_servers_clock_is_noticed_between_two_passes(
     settings = Settings(
         redis_url=redis_url, namespace=namespace, node="a", secret_key=KEY, broker_url="memory://", cleanup_interval=600
     )
-    keeper = Keeper(build(settings))
+    app = build(settings)
+    keeper = Keeper(app, Disks(context.current(app)))
     looked = []
     watch = keeper.context.trust.watch_server
     monkeypatch.setattr(keeper.context.trust, "watch_server", lambda: looked.append(1) or watch())

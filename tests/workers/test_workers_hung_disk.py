@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -148,10 +149,12 @@ def test_a_worker_that_is_started_while_a_disk_hangs_cleans_the_others(disk: Dis
 
 def test_alarms_of_disks_that_nobody_has_any_more_are_dropped(disk: Disk) -> None:
     context = Context(disk.sessions.settings)
-    for row in ("disk:a/bad", "disk:a/gone", "disk:b/bad", "disk:c/bad", "beat"):
+    for row in ("disk:a/bad", "disk:a/gone", "disk:b/bad", "disk:c/bad", "disk:silent/bad", "beat"):
         context.store.execute(op.TablePut("alarms", row, Hold(row, "not-answering", "", 1).encode()))
-    for node in "ab":
-        context.store.execute(op.TablePut("n", node, "{}"))
+    now = context.store.execute(op.Facts()).now
+    long_ago = now - round(context.settings.node_timeout * 1000) - 1
+    for node, at in (("a", now), ("b", now), ("silent", long_ago)):
+        context.store.execute(op.TablePut("n", node, json.dumps({"at": at})))
     disks.forget_alarms(context)
     assert set(context.store.execute(op.Table("alarms"))) == {"disk:a/bad", "disk:b/bad", "beat"}
 

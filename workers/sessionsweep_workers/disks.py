@@ -14,8 +14,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from sessionsweep.deployment import ms
 from sessionsweep.errors import ConfigurationError, SessionSweepError
 from sessionsweep.model.holds import Hold
+from sessionsweep.model.rows import json_object, whole
 from sessionsweep.settings_values import VolumeSpec
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
@@ -108,16 +110,18 @@ class DiskAlarm:
     def look(self, now: int, silent_for: float) -> None:
         """Raises or clears it, by the store's time and for how many seconds a call has not returned."""
         spec, store = self._spec, self._context.store
-        if silent_for and not self._raised:
+        if silent_for:
             text = (
                 f"Volume {spec.name!r} at {spec.path} on node {self._context.settings.node} doesn't answer: a call on "
                 f"its disk has not returned for {silent_for:.0f} s. Nothing of it is deleted until it does; other "
                 "volumes go on. Look at its server or device; a mount that is dead can be taken away by umount -f -l"
             )
             alarm = Hold(self._row, "not-answering", text, now, self._context.settings.node)
+            # each time: the row may have gone with an old copy of the store, or by another worker's word
             store.execute(op.TablePut(TABLE, self._row, alarm.encode(), only_new=True))
+            if not self._raised:
+                log.error(text)
             self._raised = True
-            log.error(text)
         elif not silent_for and self._raised is not False:
             if store.execute(op.TableDrop(TABLE, self._row)):
                 log.warning("volume %s at %s answers again", spec.name, spec.path)
@@ -125,14 +129,17 @@ class DiskAlarm:
 
 
 def forget_alarms(context: Context) -> None:
-    """Drops alarms that nobody is left to take back: of nodes that are forgotten, and of disks that this one no longer
-    has."""
+    """Drops alarms that nobody is left to take back: of nodes that are silent for NODE_TIMEOUT (which is told by
+    itself; one that lives puts its alarm again), and of disks that this one no longer has."""
     rows = [row for row in context.store.execute(op.Table(TABLE)) if row.startswith(ALARM)]
-    nodes = context.store.execute(op.Table("n")) if rows else {}
+    if not rows:
+        return
+    now, silence = context.store.execute(op.Facts()).now, ms(context.settings.node_timeout)
+    nodes = {name: whole(json_object(row).get("at")) for name, row in context.store.execute(op.Table("n")).items()}
     ours = {spec.name for spec in context.core.mounts.specs}
     for row in rows:
         node, _, name = row.removeprefix(ALARM).rpartition("/")
-        if node not in nodes or (node == context.settings.node and name not in ours):
+        if now - nodes.get(node, 0) > silence or (node == context.settings.node and name not in ours):
             context.store.execute(op.TableDrop(TABLE, row))
 
 

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from sessionsweep.deployment import partitions
-from sessionsweep.errors import StoreError
+from sessionsweep.errors import OutcomeUnknownError, StoreError, StoreUnavailableError
 from sessionsweep.model.resource import volume_location
 from sessionsweep.model.rows import decimal
 from sessionsweep.store import operations as op
@@ -126,7 +126,8 @@ class Keeper:
                 self._away = False
                 log.warning("the store answers again")
         except StoreError as error:
-            self._disks.store_is_away()
+            if isinstance(error, (StoreUnavailableError, OutcomeUnknownError)):
+                self._disks.store_is_away()  # a record that can't be read must not excuse a disk that hangs
             if not self._away:
                 log.warning("the store doesn't answer: %s", error)
             self._away = True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sessionsweep.deployment import Core, ms, partitions
@@ -59,6 +60,10 @@ class Upkeep:
     def beat_heart(self, queues: Sequence[str] | None = None) -> None:
         """Says that this node lives, what it mounts and which queues its worker consumes (None: those told last);
         looks whether the server keeps what it is given. No disk is touched: one that hangs must not silence a node."""
+        with self._an_outage_forgets_the_silent():
+            self._beat_heart(queues)
+
+    def _beat_heart(self, queues: Sequence[str] | None) -> None:
         self._queues = list(queues) if queues is not None else self._queues
         facts = self._store.execute(op.Facts())
         self._server.look(facts)
@@ -70,9 +75,19 @@ class Upkeep:
 
     def run_once(self, now: int = 0) -> UpkeepResult:
         """All of it: of each disk, and of the store."""
-        for spec in self._core.mounts.specs:
-            self.tend(spec.name)
-        return self.tidy()
+        with self._an_outage_forgets_the_silent():
+            for spec in self._core.mounts.specs:
+                self.tend(spec.name)
+            return self.tidy()
+
+    @contextlib.contextmanager
+    def _an_outage_forgets_the_silent(self) -> Iterator[None]:
+        """Around every word with the store that may be the first to meet one."""
+        try:
+            yield
+        except StoreError:
+            self._silence.forget()
+            raise
 
     def tend(self, name: str) -> None:
         """One volume's, which touches its disk and no other: mounts it where it is missing, looks how full it is, marks
@@ -87,16 +102,16 @@ class Upkeep:
     def tidy(self) -> UpkeepResult:
         """The store's, which touches no disk: beats, closes what the dead left, mends a slice of the keys, writes the
         trends' snapshots."""
+        with self._an_outage_forgets_the_silent():
+            return self._tidy()
+
+    def _tidy(self) -> UpkeepResult:
         result = UpkeepResult()
         self.beat_heart()
         facts = self._store.execute(op.Facts())
         if self._core.settings.mode != "observe":
-            try:
-                self._dead_processes(facts, result)
-                self._dead_nodes(facts, result)
-            except StoreError:
-                self._silence.forget()
-                raise
+            self._dead_processes(facts, result)
+            self._dead_nodes(facts, result)
             self._mend(result)
         self._trend.run_once(self._store.execute(op.Facts()).now)  # last: nothing depends on it
         return result

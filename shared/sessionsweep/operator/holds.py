@@ -56,12 +56,14 @@ def lift(core: Core, scope: str) -> Flow[Hold]:
         meta, marks = (yield from ask(op.Meta())), (yield from ask(op.Table("marks")))
         mark = mark_of(marks, meta, scope.removeprefix(volume_scope("")))
         yield from _lower_marks(core, min(mark, (yield from ask(op.Facts())).now), scope)
-    if scope == IDLE:
-        for partition in (yield from partitions(core)):
-            yield from ask(op.HoldIdle(partition, 0))
     seen = None if hold.reason == "unreadable" else rows[scope]  # what is no text isn't here as it stands there
     if not (yield from ask(op.TableDrop("holds", scope, seen))):
         raise HeldError(f"The hold on {scope} is another one by now: see sessionsweep holds list, then lift it.")
+    if scope == IDLE:
+        # after the row: were another restart noted meanwhile, its hold would be taken from the partitions. Should this
+        # process die in between, the next sweep puts the row back
+        for partition in (yield from partitions(core)):
+            yield from ask(op.HoldIdle(partition, 0))
     return hold
 
 

@@ -123,7 +123,10 @@ class SessionView:
     @property
     def expires_in(self) -> float:
         """Seconds left, if nothing touches it again; 0 when it is due."""
-        return max(0, min(self._record.idle_end, self._record.absolute_end) - self._now) / 1000
+        idle_end = self._record.idle_end
+        if idle_end <= self._now:  # it is here nevertheless: idle ends are held, until its client touches it
+            idle_end = self._now + self._record.idle
+        return max(0, min(idle_end, self._record.absolute_end) - self._now) / 1000
 
     @property
     def _mac(self) -> bytes:

@@ -25,7 +25,7 @@ if raw and #raw < 72 then return 'damaged' end
 local steady, held = is_steady(prefix)
 if raw then
   local h = header(raw)
-  local backdated = steady and (ahead(h.last) or ahead(h.created))
+  local backdated = steady and ahead(h.last)
   local places = bit.band(h.flags, OWNS) > 0 and lines(redis.call('HGET', rkey, '@')) or {}
   local stranded, moved, put_back = backdated, false, backdated
   for _, place in ipairs(places) do
@@ -38,8 +38,9 @@ if raw then
     moved = queue_again(prefix, sid, places, all, nil, now + (put_back and AHEAD or DAY))
   end
   if backdated then
-    h.created, h.last = math.min(h.created, now), math.min(h.last, now)
-    redis.call('SETRANGE', session, 18, struct.pack('>I6', h.created))
+    -- never when it was made: were the clock behind after all, it would have expired when that is right again, and no
+    -- hold stops that
+    h.last = now
     redis.call('SETRANGE', session, 56, struct.pack('>I6', h.last))
   end
   local slot = string.format('%.0f', h.filed)

@@ -46,8 +46,6 @@ def notice_run(state: State, partition: Partition, now: int, hold: int) -> int:
     """Since when this run is known (ms); 0: no other was ever seen. Another one stops idle ends for `hold` ms."""
     if partition.held_until > now + max(hold, _DAY):  # further ahead than any hold lasts
         partition.held_until = now + hold
-    if partition.run_since > now + 60_000:  # noted while the clock was ahead
-        partition.run_since = now
     if partition.run_id != state.run_id:
         if partition.run_id is not None:
             partition.run_since, partition.held_until = now, max(partition.held_until, now + hold)
@@ -100,7 +98,7 @@ def end(
     count = partition.counters
     count[books.ENDED] += 1
     count[f"{books.ENDED}:{reason}"] += 1
-    count[books.LIFETIME] += now - session.created
+    count[books.LIFETIME] += max(0, now - session.created)
     if more.flags & FLAG_USER_BOOK:
         owe_place(partition, "user", session_id, more.user)
     if more.flags & FLAG_TOTAL_BOOK:

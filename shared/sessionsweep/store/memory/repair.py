@@ -51,14 +51,16 @@ def mend(state: State, partition: Partition, operation: Mend, now: int) -> Mende
 def _mend_live(
     state: State, partition: Partition, session_id: str, session: Session, operation: Mend, now: int, *, steady: bool
 ) -> str:
-    backdated = steady and max(session.last, session.created) > now + AHEAD
+    backdated = steady and session.last > now + AHEAD
     put_back, moved = backdated, False
     holdings = partition.holdings.get(session_id)
     if holdings is not None and (backdated or _is_stranded(partition, session_id, holdings, now)):
         put_back |= backdate_records(partition, session_id, holdings, now, operation.grace, touched=backdated)
         moved = _queue_again(state, partition, session_id, holdings, now, now + (AHEAD if put_back else DAY))
     if backdated:
-        session.created, session.last = min(session.created, now), min(session.last, now)
+        # never when it was made: were the clock behind after all, it would have expired when that is right again, and
+        # no hold stops that
+        session.last = now
     due, width = max(now, session.due()), operation.width
     latest = due + width if backdated else max(due, partition.held_until) + max(width, DAY)
     slot = partition.wheel.slots.get(session.filed)

@@ -83,7 +83,7 @@ local function finish(prefix, sid, raw, h, now, reason, grace)
   end
   count('ended', 1)
   count('ended:' .. reason, 1)
-  count('lifetime', now - h.created)
+  count('lifetime', math.max(0, now - h.created))
   if bit.band(h.flags, BOOK_USER) > 0 then redis.call('RPUSH', prefix .. 'o', 'user\0' .. sid .. '\0' .. user .. '\0') end
   if bit.band(h.flags, BOOK_TOTAL) > 0 then redis.call('RPUSH', prefix .. 'o', 'total\0' .. sid .. '\0\0') end
   if bit.band(h.flags, QUOTA) > 0 then redis.call('RPUSH', prefix .. 'o', 'user\0' .. sid .. '\0' .. user .. '\0*') end

@@ -9,10 +9,7 @@ local function server_run(prefix, now, hold)
   if beyond then until_ = now + hold end
   local run = run_id()
   until_, since = tonumber(until_) or 0, tonumber(since) or 0
-  -- noted while the clock was ahead: what began under another run began before now, not before then
-  local ahead = since > now + 60000
-  if ahead then since = now end
-  if seen ~= run or beyond or ahead then
+  if seen ~= run or beyond then
     if seen and seen ~= run then since, until_ = now, math.max(until_, now + hold) end
     redis.call('HSET', prefix .. 'h', 'run', run, 'until', string.format('%.0f', until_), 'since', string.format('%.0f', since))
   end
