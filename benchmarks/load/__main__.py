@@ -38,9 +38,11 @@ def _run(args: argparse.Namespace, folder: Path) -> int:
     outcome: soak.Outcome | load.Outcome
     if args.what == "load":
         step, turn = min(20.0, max(5.0, seconds / 12)), min(30.0, seconds / 6)
-        outcome = load.load(load.Plan(args.seed, seconds, step, turn), folder)
+        beside = seconds if args.beside is None else args.beside * 60
+        plan = load.Plan(args.seed, seconds, step, turn, beside=beside, first=args.rate or load.FIRST)
+        outcome = load.load(plan, folder)
     else:
-        long = soak.Plan(args.seed, seconds, args.rate, warm_up=min(soak.WARM_UP, seconds / 4))
+        long = soak.Plan(args.seed, seconds, args.rate or soak.RATE, warm_up=min(soak.WARM_UP, seconds / 4))
         outcome = soak.soak(soak.short(args.seed) if args.short else long, folder)
     after = soak.machine()
     report = {**outcome.as_json(), "machine": {"python": platform.python_version(), "before": before, "after": after}}
@@ -118,7 +120,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10.0, help="of traffic (soak), of each long stretch (load)")
     parser.add_argument("--short", action="store_true", help="a soak of ten seconds, every deadline shortened")
     parser.add_argument("--seed", default=secrets.token_hex(4), help="repeats a run's decisions (default: a new one)")
-    parser.add_argument("--rate", type=float, default=30.0, help="of the soak, requests a second (default: 30)")
+    rates = (
+        f"requests a second: of the soak (default: {soak.RATE:.0f}), of the load test's first step ({load.FIRST:.0f})"
+    )
+    parser.add_argument("--rate", type=float, help=rates)
+    parser.add_argument("--beside", type=float, help="minutes of both sides in turns (load; default: --minutes)")
     parser.add_argument("--folder", type=Path, help="kept afterwards (default: a temporary one)")
     parser.add_argument("--json", type=Path, help="where the report goes")
     args = parser.parse_args()

@@ -41,6 +41,8 @@ class Plan:
     seconds: float
     step: float = 20.0
     turn: float = 30.0  # of each side, side by side
+    beside: float = 600.0  # all turns together
+    first: float = FIRST  # the first step's rate
     visitors: int = 400
     pause: tuple[float, float] = (20.0, 40.0)  # between a recovery and the next kill
 
@@ -188,8 +190,8 @@ async def _traffic(plan: Plan, outcome: Outcome, ours: Up, theirs: FlaskSession)
 
 async def _search(plan: Plan, outcome: Outcome, generators: Mapping[str, Generator]) -> None:
     """Rising steps, the sides in turn at the same rate, each until it fails twice at one."""
-    rate, open_sides = FIRST, dict(generators)
-    outcome.highest = dict.fromkeys(generators, FIRST / 2)
+    rate, open_sides = plan.first, dict(generators)
+    outcome.highest = dict.fromkeys(generators, plan.first / 2)
     while open_sides and rate < TOP:
         for name in list(open_sides):
             for attempt in (1, 2):
@@ -209,7 +211,7 @@ async def _side_by_side(
     plan: Plan, rate: float, sides: Sequence[Side], generators: Mapping[str, Generator]
 ) -> dict[str, Any]:
     """Both at one rate in short turns: a load that lasts longer than a turn weighs on both."""
-    rounds = max(2, round(plan.seconds / (2 * plan.turn)))
+    rounds = max(2, round(plan.beside / (2 * plan.turn)))
     _say(f"side by side at {rate:.0f}/s, {rounds} rounds of {plan.turn:.0f} s each")
     total = {side.name: Measured(rate, 0.0) for side in sides}
     parts: dict[str, list[dict[str, float]]] = {side.name: [] for side in sides}

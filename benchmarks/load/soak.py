@@ -53,6 +53,7 @@ ROLES = ("supervisor", "redis", "beat", "flower", "admin", *BOTH)
 SPARED = (("web-b", "worker-b", "beat", "flower"), ("web-a", "worker-a", "redis", "admin"))
 LONG = 900.0  # seconds: each kind of fault comes, more than once
 WHOLE = 3600.0  # seconds: what can't be judged after these is short
+RATE = 30.0  # requests a second
 WARM_UP = 600.0  # seconds of each process: caches fill (512 patterns in `re` alone), threads get their arenas
 SETTLED = 60.0  # seconds after which a server that was started again has its buffers and scripts again
 LONG_ENOUGH = 600.0  # seconds of one life after its warm-up: less says nothing about growth
@@ -77,7 +78,7 @@ class Plan:
 
     seed: str
     seconds: float
-    rate: float = 30.0
+    rate: float = RATE
     visitors: int = 60  # beside those who rest
     every: float = 5.0  # between looks
     warm_up: float = WARM_UP
