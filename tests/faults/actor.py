@@ -43,6 +43,7 @@ from sessionsweep.engine.sweep import Sweep
 from sessionsweep.engine.trust import Trust
 from sessionsweep.engine.upkeep import Upkeep
 from sessionsweep.store.redis.sync import RedisStore
+from sessionsweep.volumes.layout import MARKER
 
 PR_SET_PDEATHSIG = 1
 
@@ -257,12 +258,24 @@ class Web:
                 raise
 
     def _must_lie_there(self, known: Known, rid: str, content: bytes) -> None:
-        """What the store forgot of a live session is on its disk all the same, until it is registered again."""
+        """What the store forgot of a live session is on its disk all the same, until it is registered again. While a
+        disk is away nothing can be said."""
         roots = [Path(spec.path) for spec in self.sessions.settings.volumes]
         found = [root / "files" / known.session_id[2:4] / known.session_id / rid for root in roots]
+        before = self._disks_in_place()
         bytes_there = [path.read_bytes() for path in found if path.exists()]
+        if not (before and self._disks_in_place()):
+            return
         if bytes_there != [content] and self.sessions.get(known.session_id) is not None:
             self.journal.tell("wrong", what=f"{rid} of live {known.session_id}, forgotten, is not on its disk")
+
+    def _disks_in_place(self) -> bool:
+        """Neither unmounted nor covered nor swapped: each root has the marker that names it."""
+        specs = self.sessions.settings.volumes
+        try:
+            return all(json.loads((Path(s.path) / MARKER).read_bytes())["name"] == s.name for s in specs)
+        except OSError:
+            return False
 
     def _must_be_over(self, known: Known, what: str) -> None:
         """A file may only be missing if its session is over; alive now means alive then."""
