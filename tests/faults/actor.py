@@ -42,6 +42,8 @@ from sessionsweep.engine.reclaim import Reclaim
 from sessionsweep.engine.sweep import Sweep
 from sessionsweep.engine.trust import Trust
 from sessionsweep.engine.upkeep import Upkeep
+from sessionsweep.model.states import ResourceState
+from sessionsweep.store import operations as op
 from sessionsweep.store.redis.sync import RedisStore
 from sessionsweep.volumes.layout import MARKER
 
@@ -129,7 +131,7 @@ class Web:
         try:
             path = session.promote(rid, to)
         except ResourceNotFoundError:
-            self._must_be_over(known, f"promote: {rid} is not found")
+            self._must_be_over(known, rid, f"promote: {rid} is not found")
         else:
             self.journal.tell("promoted", path=str(path), content=content.decode())
 
@@ -149,7 +151,7 @@ class Web:
                 if opened.read() != known.files[rid]:
                     self.journal.tell("wrong", what=f"pinned {rid} has other bytes")
         except ResourceNotFoundError:
-            self._must_be_over(known, f"pin: {rid} is not found")
+            self._must_be_over(known, rid, f"pin: {rid} is not found")
 
     def keep_alive(self, known: Known, session: Session) -> None:
         with session.keep_alive(max=0.5):
@@ -252,7 +254,7 @@ class Web:
                         self.journal.tell("wrong", what=f"{rid} of live {session.id} has other bytes")
             except ResourceNotFoundError:
                 if not self.losing:
-                    self._must_be_over(known, f"{rid} of a live session is missing")
+                    self._must_be_over(known, rid, f"{rid} of a live session is missing")
                 elif unseen < self.patience:
                     self._must_lie_there(known, rid, content)
                 raise
@@ -277,10 +279,16 @@ class Web:
         except OSError:
             return False
 
-    def _must_be_over(self, known: Known, what: str) -> None:
-        """A file may only be missing if its session is over; alive now means alive then."""
-        if not self.losing and self.sessions.get(known.session_id) is not None:
-            self.journal.tell("wrong", what=f"{known.session_id}: {what}")
+    def _must_be_over(self, known: Known, rid: str, what: str) -> None:
+        """A file may only be missing if its session is over. Alive now means alive then, but of one that was idle: once
+        the server is replaced idle ends are held, so that it is alive again, and its files with it."""
+        if self.losing or self.sessions.get(known.session_id) is None:
+            return
+        records = self.sessions.store.execute(op.ListResources(known.session_id))
+        if any(record.resource_id == rid and record.state is ResourceState.LIVE for record in records):
+            self.journal.tell("did", what="alive again")
+        else:
+            self.journal.tell("wrong", what=f"{known.session_id}: {what}; it has {records}")
 
     def _must_refuse(self, token: str, what: str) -> None:
         try:
