@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +58,17 @@ def pids(server: LocalProcess) -> list[int]:
 
 
 def address(server: LocalProcess) -> str:
-    return server.wait_for_log(re.compile(r"(?:Listening at:|running on) (http://[^\s,]+)"))[1]
+    url = server.wait_for_log(re.compile(r"(?:Listening at:|running on) (http://[^\s,]+)"))[1]
+
+    def listens() -> bool:
+        try:
+            socket.create_connection(url.removeprefix("http://").split(":"), 5).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+    wait_until(listens, 30, "it listens")  # uvicorn's parent says so before any of its processes does
+    return url
 
 
 def visit(url: str, count: int) -> Counter[int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from volume_trees import reason_of
 
+from sessionsweep.volumes.layout import STATE
 from sessionsweep.volumes.volume import Volume
 
 
@@ -21,6 +22,41 @@ def test_rises_only_unless_told(volume: Volume) -> None:
     volume.set_high_water(500, lower=True)
     assert volume.high_water() == 500
     assert sorted(os.listdir(volume.root)) == [".sessionsweep-state", ".sessionsweep-volume", "files", "kept"]
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_a_mark_that_another_node_sets_while_it_is_read_is_read_again(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """A volume that several nodes mount: each sets the mark, and each compares it."""
+    volume.set_high_water(1000)
+    other, really, left = Volume.open(volume.root, "a"), os.open, [2000 + n for n in range(times)]
+
+    def after_another_has_set_it(name: object, *args: object, **options: object) -> int:
+        if name == STATE and left:
+            mark = left.pop(0)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "open", really)
+                other.set_high_water(mark)
+        return really(name, *args, **options)
+
+    monkeypatch.setattr(os, "open", after_another_has_set_it)
+    assert volume.high_water() == 2000 + times - 1
+    assert not left
+
+
+def test_a_mark_that_is_replaced_without_end_is_told(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume.set_high_water(1000)
+    really = os.open
+
+    def replaced(name: object, *args: object, **options: object) -> int:
+        if name == STATE:
+            (volume.root / "new").write_bytes(b"{}")
+            (volume.root / "new").rename(volume.root / STATE)
+        return really(name, *args, **options)
+
+    monkeypatch.setattr(os, "open", replaced)
+    assert reason_of(volume.high_water) == "state-unreadable"
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ __all__ = [
     "make_folder",
     "open_folder",
     "open_regular",
+    "open_replaced",
     "require_descriptors",
     "same_file",
 ]
@@ -120,6 +121,25 @@ def open_regular(parent: int, name: str, device: int | None, flags: int = os.O_R
         os.close(descriptor)
         raise NotOursError("changed", f"{name!r} was swapped while it was opened")
     return descriptor, opened
+
+
+_REPLACED = 100  # times in a row: whoever replaces it so often is none of us
+
+
+def open_replaced(parent: int, name: str, device: int) -> int:
+    """Open a regular file for reading that others replace by rename(2), as `open_regular` does: one that was replaced
+    between the look and the opening is looked at again, for to be replaced is this file's life.
+
+    Raises:
+        NotOursError, OSError: as from `open_regular`.
+    """
+    for last in (*[False] * (_REPLACED - 1), True):
+        try:
+            return open_regular(parent, name, device)[0]
+        except NotOursError as error:
+            if error.code != "changed" or last:
+                raise
+    raise AssertionError
 
 
 def require_names(parent: int, name: str, known: os.stat_result, count: int, otherwise: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from sessionsweep.errors import VolumeUntrustedError
 from sessionsweep.model.ids import random_text
 from sessionsweep.volumes import layout
-from sessionsweep.volumes.descriptors import NotOursError, errno_name, open_regular
+from sessionsweep.volumes.descriptors import NotOursError, errno_name, open_replaced
 from sessionsweep.volumes.marker import replace, write_whole
 
 _LARGEST = 4096  # bytes
@@ -25,7 +25,7 @@ def read_high_water(root: int, device: int, path: Path) -> int | None:
             rolled-back store destroy what it has forgotten.
     """
     try:
-        descriptor, _ = open_regular(root, layout.STATE, device)
+        descriptor = open_replaced(root, layout.STATE, device)
     except FileNotFoundError:
         return None
     except NotOursError as error:
