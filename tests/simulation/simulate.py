@@ -28,8 +28,13 @@ def folder() -> Path:
 
 
 def one(seed: str) -> Report:
-    """Runs one."""
-    return run(seed, folder())
+    """Runs one. What breaks it off is a fault, too: a disk that can't come back to the place where somebody wrote."""
+    try:
+        return run(seed, folder())
+    except Exception as error:
+        report = Report(seed)
+        report.wrong = [repr(error)]
+        return report
 
 
 def _be_nice() -> None:

@@ -184,6 +184,32 @@ def test_of_two_copies_that_are_mounted_at_once_one_is_refused(tmp_path: Path, a
     ]
 
 
+@pytest.mark.parametrize("at", range(STEPS))
+def test_who_was_refused_for_a_copy_is_known_as_before(tmp_path: Path, at: int) -> None:
+    """Two disks change places, and back while one is mounted. Did the store forget what lay there, the empty mount
+    point of a disk that is away next would be a first start, and a volume be made in it."""
+    store, paths = MemoryStore(), [tmp_path / name for name in "ab"]
+    specs = [VolumeSpec(path.name, str(path)) for path in paths]
+
+    def swap() -> None:
+        paths[0].rename(tmp_path / "aside")
+        paths[1].rename(paths[0])
+        (tmp_path / "aside").rename(paths[1])
+
+    assert run(Mounts("node", specs).mount(), store) == []
+    swap()
+    ours = Mounts("node", specs)
+    for number, _ in enumerate(one_by_one(ours.mount(["a"]), store)):
+        if number == at:
+            swap()
+    assert store.execute(op.Table("mounts")).keys() == {"node/a", "node/b"}
+    shutil.rmtree(paths[0])
+    paths[0].mkdir(mode=0o700)
+    (problem,) = run(Mounts("node", specs).mount(["a"]), store)
+    assert problem.reason == "marker-missing"
+    assert not any(paths[0].iterdir())
+
+
 @pytest.mark.parametrize("at", range(3))
 @pytest.mark.parametrize("by", ["name", "location"])
 def test_a_volume_that_another_thread_closes_meanwhile_is_found_all_the_same(

@@ -230,7 +230,8 @@ class Mounts:
             # again: of two that are mounted at the same moment neither may have found the other's row before
             yield from self._refuse_copy(volume, (yield from ask(op.Table("mounts"))))
         except VolumeUntrustedError:
-            yield from ask(op.TableDrop("mounts", row))
+            # what was on record stays so: without it an empty mount point would be a first start
+            yield from ask(op.TableDrop("mounts", row) if known is None else op.TablePut("mounts", row, known))
             raise
         yield from ask(op.TableDrop("holds", mount_scope(self.node, spec.name)))
         return volume
