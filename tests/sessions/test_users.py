@@ -297,6 +297,8 @@ def test_a_share_made_under_a_name_that_its_session_has_left_is_free_at_the_limi
     writing = Paused(node, begin(node, session), op.Register)
     node.sessions.attach(session.id).log_in("bob")
     writing.go_on()
+    with pytest.raises(LimitReachedError, match="MAX_RESOURCES_PER_USER"):
+        node.write(node.sessions.attach(session.id))  # the file counts with whose the session is now
     ana, _ = node.sessions.create(user="ana")
     node.sweep.run_once()
     node.advance(61)

@@ -98,7 +98,12 @@ class SteppedStore:
             if fate is Fate.REPLY_LOST:
                 lost = reply, self._moment()
             if fate is Fate.DONE:
-                if lost is not None and lost[1] == before and _said(lost[0]) != _said(reply):
+                if (
+                    lost is not None
+                    and lost[1] == before
+                    and _said(lost[0]) != _said(reply)
+                    and not _made_it_over(operation, lost[0])
+                ):
                     self._accuse(f"{operation} was answered {_said(lost[0])}, and sent again {_said(reply)}")
                 return reply  # type: ignore[no-any-return]
             if last or not operation.repeatable:
@@ -139,6 +144,11 @@ class SteppedStore:
         if actor.killed:
             raise GreenletExit
         return fate
+
+
+def _made_it_over(operation: op.Operation[Any], reply: Any) -> bool:
+    """Whether a session is older than the maximum that it was just given: sent again, there is none to give it to."""
+    return isinstance(operation, op.ExtendSession) and bool(reply.record) and reply.record.absolute_end <= reply.now
 
 
 def _said(reply: Any) -> object:

@@ -110,6 +110,12 @@ class Witness:
         if kind not in CHANGES:
             return
         live = self.store._state.sessions
+        if isinstance(operation, op.CreateSession) and (known := self.seen.get(operation.session_id)):
+            again = live.get(operation.session_id)
+            if again is not None and again is not known.session:
+                # sent again when what it had made was over: a key's session was ended and made anew in this one step
+                self.seen.pop(operation.session_id)
+                self._ended(operation.session_id, known, operation, now)
         same = live.keys() == self.seen.keys()
         if not same:
             self._comings_and_goings(operation, now, repeated)
@@ -118,7 +124,7 @@ class Witness:
             if same:
                 return
         elif isinstance(reply, op.Opened) and reply.record is not None:
-            self._renewed(operation, reply, now)
+            self._renewed(operation, reply, now, repeated)
         elif _called_over(operation, reply):
             seen = self.seen.get(operation.session_id)
             if seen is not None and self._lives(operation.session_id, seen, now):
@@ -179,8 +185,8 @@ class Witness:
         if operation.touch:
             seen.touched(now)
 
-    def _renewed(self, operation: op.Operation[Any], reply: op.Opened, now: int) -> None:
-        """What else counts as activity, and what changes its terms."""
+    def _renewed(self, operation: op.Operation[Any], reply: op.Opened, now: int, repeated: bool) -> None:
+        """What else counts as activity, and what changes its terms. What was sent again was done when it came first."""
         record = reply.record
         assert record is not None
         seen = self.seen[record.session_id]
@@ -189,11 +195,11 @@ class Witness:
         if not again and not self._lives(record.session_id, seen, now):
             self.accuse(f"{record.session_id} was over, and answered to {type(operation).__name__}")
         if isinstance(operation, op.CreateSession):
-            if record.session_id != operation.session_id:
-                seen.touched(now)  # the one that the key names
+            if operation.alias:
+                seen.touched(now if record.session_id != operation.session_id else record.last_activity)
         elif isinstance(operation, op.RotateSession):
             seen.mac = operation.new_mac
-            seen.touched(now)
+            seen.touched(record.last_activity if repeated else max(now, record.last_activity))
         elif isinstance(operation, op.ExtendSession):
             seen.touched(now)
             seen.idle = seen.idle if operation.idle is None else operation.idle

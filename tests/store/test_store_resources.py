@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from driving import DISK, IDLE, OTHER_DISK, PROCESS, T0, P, Subject
+from driving import DISK, IDLE, NEW_MAC, OTHER_DISK, PROCESS, T0, P, Subject
 
 from sessionsweep.model.ids import new_resource_id, new_session_id
 from sessionsweep.model.resource import ResourceRecord
-from sessionsweep.model.session import FLAG_USER_QUOTA
+from sessionsweep.model.session import FLAG_USER_BOOK, FLAG_USER_QUOTA
 from sessionsweep.model.states import Outcome, ResourceState
 from sessionsweep.store import operations as op
 
@@ -408,6 +408,21 @@ def test_the_records_of_a_session_that_is_over_are_the_workers_alone(store: Subj
         store.lose_session(sid)
     assert store.do(op.LiveResources(sid)) == ()
     assert {one.resource_id for one in store.do(op.ListResources(sid))} == rids
+
+
+def test_a_share_of_the_former_user_is_none(store: Subject) -> None:
+    """A log-in while an upload begins: the file would be the new user's, and count in nobody's quota."""
+    ana, nobody = store.create(user="ana", flags=FLAG_USER_BOOK), store.create()
+
+    def register(sid: str, user: str) -> str:
+        return store.do(op.Register(sid, new_resource_id(), "f", DISK, 1, quota=True, user=user)).status
+
+    assert [register(ana, "ana"), register(ana, ""), register(ana, "bob"), register(ana, "an")] == [
+        "ok", "ok", "lapsed", "lapsed",
+    ]  # fmt: skip
+    assert [register(nobody, ""), register(nobody, "ana")] == ["ok", "lapsed"]
+    store.do(op.RotateSession(ana, (), NEW_MAC, user="bob", flags=FLAG_USER_BOOK))
+    assert [register(ana, "ana"), register(ana, "bob")] == ["lapsed", "ok"]
 
 
 def test_what_comes_after_its_share_has_lapsed_is_not_registered(store: Subject) -> None:

@@ -108,7 +108,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_log_color": False,
         "beat_scheduler": "sessionsweep_workers.beat:LeasedScheduler",
-        "beat_enable_remote_control": True,
+        # a beat that is asked nothing: its mailbox keeps a connection more with each restart of the broker (celery 5.7)
+        "beat_enable_remote_control": False,
         "beat_max_loop_interval": 5,
     }
 

@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from sessionsweep.deployment import Core
 from sessionsweep.errors import (
@@ -65,6 +66,29 @@ def register(
         raise ValueError(f"location {location!r} must be v.<volume>, p.<process>, b.<bucket> or x.<reclaimer>")
     if len(purpose) > MAX_PURPOSE or not purpose.isprintable():
         raise ValueError(f"purpose {purpose[:80]!r} must be printable and at most {MAX_PURPOSE} characters")
+    while True:
+        registered = yield from _register(core, session, resource_id, kind, location, size, purpose, live)
+        if registered.status == "ok":
+            return registered
+        if registered.status != "lapsed":
+            _refuse(core, session.session_id, resource_id, registered.status, size)
+        now = (yield from ask(op.PeekSession(session.session_id))).record
+        if now is None or now.user == session.user:
+            raise _lapsed(core)
+        session = now  # another request logged in meanwhile: it is the new user's quota that counts
+
+
+def _register(
+    core: Core,
+    session: SessionRecord,
+    resource_id: str,
+    kind: str,
+    location: str,
+    size: int,
+    purpose: str,
+    live: bool,
+) -> Flow[op.Registered]:
+    """Once, within the quota of the user whose session it was when `session` was read."""
     s = core.settings
     quota = _has_quota(core, session)
     try:
@@ -87,12 +111,11 @@ def register(
             s.max_streams_per_session,
             quota,
             not_after,
+            (session.user or "") if quota else "",
         )
     )
-    if registered.status != "ok":
-        if quota and session.user is not None:
-            yield from ask(op.GiveBack(session.user, session.session_id, resource_id))
-        _refuse(core, session.session_id, resource_id, registered.status, size)
+    if registered.status != "ok" and quota and session.user is not None:
+        yield from ask(op.GiveBack(session.user, session.session_id, resource_id))
     return registered
 
 
@@ -296,14 +319,12 @@ def _lapsed(core: Core) -> LimitReachedError:
     return LimitReachedError(name, value, f"What was reserved under {name}={value} lapsed; try again.")
 
 
-def _refuse(core: Core, session_id: str, resource_id: str, status: str, size: int) -> None:
+def _refuse(core: Core, session_id: str, resource_id: str, status: str, size: int) -> NoReturn:
     s = core.settings
     if status == "ended":
         raise SessionEndedError(None, session_id)
     if status == "limit:resources":
         raise LimitReachedError("MAX_RESOURCES_PER_SESSION", s.max_resources_per_session)
-    if status == "lapsed":
-        raise _lapsed(core)
     if status == "limit:streams":
         raise LimitReachedError("MAX_STREAMS_PER_SESSION", s.max_streams_per_session)
     if status == "limit:bytes":

@@ -14,6 +14,7 @@ ARGV
   10 max_streams   streams
   11 quota         1: it holds a share of its user's quota
   12 not_after     deadline of that share's reservation, ms; 0: none
+  13 user          whose share that is; empty: not asked
 RETURNS {status, evicted ids, overdue at}; status `again`: only some room was made yet, call again
 ]]
 local session = KEYS[1]
@@ -21,7 +22,7 @@ local rid, kind, location, size, purpose = ARGV[1], ARGV[2], ARGV[3], tonumber(A
 local live, timeout = ARGV[6], tonumber(ARGV[7])
 if kind == 's' then size = 0 end -- streams have a count, no bytes
 local max_resources, max_bytes, max_streams = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local quota, not_after = ARGV[11], tonumber(ARGV[12])
+local quota, not_after, user = ARGV[11], tonumber(ARGV[12]), ARGV[13]
 --@include clock
 --@include layout
 --@include run
@@ -47,6 +48,8 @@ if there then
   return {'unknown', {}, 0} -- it was released or overdue since: ids are never used twice
 end
 if not_after > 0 and now > not_after then return {'lapsed', {}, 0} end
+-- another request has logged in meanwhile: what is made now is the new user's, and would count in nobody's quota
+if user ~= '' and (#raw == 72 or struct.unpack('>I2c0', raw, 73) ~= user) then return {'lapsed', {}, 0} end
 local places = lines(at)
 
 local victims, limit, again = {}, nil, false

@@ -41,7 +41,7 @@ def register(state: State, partition: Partition, operation: Register, now: int) 
         if there.state in (ResourceState.INTENT, ResourceState.LIVE):
             return Registered("ok", (), there.till)
         return Registered("unknown")  # given up since: ids are never used twice
-    if 0 < operation.not_after < now:
+    if 0 < operation.not_after < now or (operation.user and session.more.user != operation.user):
         return Registered("lapsed")
     more = session.more
     stream = operation.kind == STREAM

@@ -41,6 +41,7 @@ class Register(Operation[Registered]):
     max_streams: int = 20
     quota: bool = False  # it holds a share of its user's quota
     not_after: int = 0  # deadline of that share's reservation (ms); later nothing is made. 0: none
+    user: str = ""  # whose share that is; should the session be another's by now, it has lapsed. Empty: not asked
     repeatable: ClassVar[bool] = True
 
 

@@ -164,6 +164,7 @@ WIRE: dict[type[op.Operation[Any]], Wire] = {
             o.max_streams,
             int(o.quota),
             o.not_after,
+            o.user,
         ],
         "register",
     ),
