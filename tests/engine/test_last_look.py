@@ -19,6 +19,23 @@ from sessionsweep_workers.devstack.server import EmbeddedServer
 from support.nodes import Node
 
 
+def due_for(node: Node, action: str) -> Path:
+    """A file that the next pass of that name would destroy."""
+    session, _, path = node.session_with_file()
+    if action == "reclaim":
+        session.end()
+    else:
+        forget(node, session.id)
+        node.orphans.run_once()
+        node.advance(2)
+    return path
+
+
+def forget(node: Node, session_id: str) -> None:
+    """The store knows nothing of a session any more."""
+    node.store._send(["DEL", node.store.keys.session(session_id), node.store.keys.resources(session_id)], "", False)
+
+
 def test_an_orphan_stays_if_its_owner_was_asked_of_another_run_of_the_server(
     own_server: Callable[..., EmbeddedServer],
     make_node: Callable[..., Node],
@@ -27,11 +44,7 @@ def test_an_orphan_stays_if_its_owner_was_asked_of_another_run_of_the_server(
 ) -> None:
     server = own_server(data_dir=tmp_path / "redis")
     node = make_node(url=server.url)
-    session, _, path = node.session_with_file()
-    for key in ("session", "resources"):
-        node.store._send(["DEL", getattr(node.store.keys, key)(session.id)], "", False)
-    node.orphans.run_once()
-    node.advance(2)
+    path = due_for(node, "orphans")
     really, asked = node.store.execute_many, []
 
     def execute_many(operations: list[op.Operation[Any]]) -> list[Any]:
@@ -58,14 +71,7 @@ def test_an_emptied_store_is_seen_right_before_a_file_goes(
     """FLUSHALL leaves the server's run as it was."""
     server = own_server()
     node = make_node(url=server.url)
-    session, _, path = node.session_with_file()
-    if action == "reclaim":
-        session.end()
-    else:
-        for key in ("session", "resources"):
-            node.store._send(["DEL", getattr(node.store.keys, key)(session.id)], "", False)
-        node.orphans.run_once()
-        node.advance(2)
+    path = due_for(node, action)
     really = node.trust.still
 
     def still(permit: Any) -> bool:
@@ -83,15 +89,8 @@ def test_an_emptied_store_is_seen_right_before_a_file_goes(
 def test_a_hold_that_another_worker_makes_meanwhile_is_seen_right_before_a_file_goes(
     node: Node, monkeypatch: pytest.MonkeyPatch, action: str, scope: str
 ) -> None:
-    session, _, path = node.session_with_file()
+    path = due_for(node, action)
     (volume,) = node.core.mounts.here()
-    if action == "reclaim":
-        session.end()
-    else:
-        for key in ("session", "resources"):
-            node.store._send(["DEL", getattr(node.store.keys, key)(session.id)], "", False)
-        node.orphans.run_once()
-        node.advance(2)
     scope = ALL if scope == "all" else volume_scope(volume.id)
     really = node.trust.still
 
