@@ -16,12 +16,12 @@ from support.proxy import FaultyProxy
 pytestmark = pytest.mark.faults
 
 TIMED = {
-    "idle_timeout": 20,
+    "idle_timeout": 120,  # a machine may stand still for seconds between two lines of the test
     "max_duration": 0,
     "grace_period": 1,
     "cleanup_interval": 1,
     "orphan_interval": 1000,
-    "hold": 20,
+    "hold": 120,
     "socket_timeout": 5,
 }
 
@@ -37,7 +37,7 @@ def test_a_lagging_replica_that_sentinel_promotes_strips_no_session_that_is_used
         a, b = world.nodes["a"], world.nodes["b"]
         used = [a.sessions.create() for _ in range(dice.randint(3, 8))]
         known = [b.write(session, volume="shared")[1] for session, _ in used]
-        world.advance(15)
+        world.advance(90)
         servers.caught_up()
         servers.lag()
         # what only the primary knows: touches, files of sessions that the replica knows, and whole sessions
@@ -47,13 +47,13 @@ def test_a_lagging_replica_that_sentinel_promotes_strips_no_session_that_is_used
         orphans = [a.session_with_file()[2] for _ in range(dice.randint(1, 5))]
         proxy.lead_to(servers.promote())
         for _ in range(3):  # by the replica's touches all of them are idle by now; clients come back within the hold
-            world.advance(6)
+            world.advance(32)
             world.pass_once()
             assert all(path.exists() for path in (*known, *orphans))
         assert world.holds().get("idle") == "restarted", world.holds()
         for _, token in used:
             b.sessions.open(token)
-        world.advance(9)  # the hold is over
+        world.advance(60)  # the hold is over
         for _ in range(3):
             world.pass_once()
             world.advance(2)
