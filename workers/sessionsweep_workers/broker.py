@@ -136,6 +136,16 @@ class _Checked:
         super()._get_client()  # type: ignore[misc]  # checks redis-py's version
         return functools.partial(_Client, global_keyprefix=self.global_keyprefix)
 
+    def close(self: Any) -> None:
+        """See kombu's Channel.close, which over a broken connection stops at its first command and leaves its sockets
+        open. Each restart of the broker would leave two in a worker with gossip.
+        """
+        try:
+            super().close()  # type: ignore[misc]
+        finally:
+            self._disconnect_pools()
+            self._close_clients()
+
     def basic_consume(self: Any, queue: str, *args: Any, **options: Any) -> Any:
         """See kombu's Channel.basic_consume."""
         consumed = super().basic_consume(queue, *args, **options)  # type: ignore[misc]
