@@ -32,7 +32,7 @@ up: .venv/.stamp ## run it all on this machine (DATA_DIR=folder PORT_BASE=port A
 	@exec $(BIN)/sessionsweep up $(UP)
 
 test: .venv/.stamp ## run the tests (ARGS='-k name' …)
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/.stamp ## lint, format, types, direction of imports
 	$(BIN)/ruff check .

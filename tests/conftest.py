@@ -15,14 +15,41 @@ import pytest
 from sessionsweep_workers.devstack.server import EmbeddedServer
 from support.nodes import Node
 
+HERE = Path(__file__).parent
+
 # A version matrix runs the same tests with TEST_REDIS_SERVER=/path/to/another/redis-server.
 BINARY = os.environ.get("TEST_REDIS_SERVER")
 
 
-def pytest_collection_finish() -> None:
-    """What was imported and collected stays: passed over, it no longer makes each `gc.collect` of a test slow."""
+#: Whose tests start processes and wait for them: first, so that no process of the run is left alone with them.
+SLOW = ("faults", "e2e", "workers", "devstack", "examples", "admin", "deploy", "cli", "integrations", "sessions")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow folders first; within one, and among the others, nothing changes."""
+
+    def turn(item: pytest.Item) -> int:
+        folder = item.path.relative_to(HERE).parts[0]
+        return SLOW.index(folder) if folder in SLOW else len(SLOW)
+
+    items.sort(key=turn)
+
+
+def _keep_what_is_here() -> None:
+    """Passed over from now on, it no longer makes each `gc.collect` of a test slow."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays."""
+    _keep_what_is_here()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_a_module_imported_stays() -> Iterator[None]:
+    yield
+    _keep_what_is_here()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

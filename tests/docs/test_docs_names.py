@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -104,7 +105,7 @@ def test_every_name_in_the_architecture_exists(text: str) -> None:
         known = text in TASKS or _absolute(text) or any(resolves(text, base) for base in bases)
         assert known, f"no such module, class or function: {text}"
     elif re.fullmatch(r"[a-z_]+", text) and text not in WORDS:
-        assert resolves(text, "sessionsweep") or any(_somewhere(text)), f"nothing is named {text}"
+        assert resolves(text, "sessionsweep") or _somewhere(text), f"nothing is named {text}"
 
 
 #: in backticks, but no names of ours
@@ -116,21 +117,20 @@ def _absolute(text: str) -> bool:
     return head in PACKAGES and resolves(rest, head)
 
 
-def _somewhere(text: str) -> list[bool]:
+def _somewhere(text: str) -> bool:
     """Whether a bare word is a module or a definition anywhere in the code."""
-    return [path.stem == text or path.parent.name == text or _defines(path, text) for path in _sources()]
+    return text in _defined()
 
 
-def _sources() -> list[Path]:
-    return [path for folder in PACKAGES.values() for path in folder.rglob("*.py")]
-
-
-def _defines(path: Path, text: str) -> bool:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return any(
-        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name == text
-        for node in ast.walk(tree)
-    )
+@functools.cache
+def _defined() -> set[str]:
+    names = set()
+    for path in (path for folder in PACKAGES.values() for path in folder.rglob("*.py")):
+        names |= {path.stem, path.parent.name}
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                names.add(node.name)
+    return names
 
 
 @pytest.mark.parametrize(

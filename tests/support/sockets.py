@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 
 ESTABLISHED = "01"
+CLOSE_WAIT = "08"  # the other side has closed it, this one not
 
 
-def connections(pid: int, port: int) -> set[int]:
+def connections(pid: int, port: int, in_state: str = ESTABLISHED) -> set[int]:
     """Inodes of a process's connections to a port of another. Processes that share one share its inode."""
     ours: set[int] = set()
     for fd in Path(f"/proc/{pid}/fd").iterdir():
@@ -21,6 +22,6 @@ def connections(pid: int, port: int) -> set[int]:
     for family in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{family}").read_text().splitlines()[1:]:
             _, _, remote, state, *_, inode = line.split()[:10]
-            if state == ESTABLISHED and int(remote.rpartition(":")[2], 16) == port:
+            if state == in_state and int(remote.rpartition(":")[2], 16) == port:
                 to_port.add(int(inode))
     return ours & to_port

@@ -73,12 +73,13 @@ class Cluster:
         env: Mapping[str, str | None] | None = None,
         app: str = "sessionsweep_workers",
         start: bool = True,
+        plain: Sequence[str] = PLAIN,
     ) -> LocalWorker:
         """A node's worker, ready."""
         name = f"worker-{node}"
         worker = LocalWorker(
             name,
-            [*CELERY, app, "worker", "-n", f"{name}-{self.namespace}@test", "-P", pool, *PLAIN, *args],
+            [*CELERY, app, "worker", "-n", f"{name}-{self.namespace}@test", "-P", pool, *plain, *args],
             self.folder,
             env={**self.env(node, volumes), **(env or {})},
             cwd=self.folder,

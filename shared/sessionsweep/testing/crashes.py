@@ -58,6 +58,7 @@ class Crash:
         self.where = ""
 
     def __enter__(self) -> Crash:
+        gc.freeze()  # what was there before needs no look: in a large test suite each would take a quarter of a second
         self._points.arm(self._at)
         return self
 
@@ -70,6 +71,7 @@ class Crash:
             del error, trace
             inherited.abandon(NewFile)  # the dead hold no locks
             gc.collect()
+        gc.unfreeze()
         return self.happened and kind is not None and issubclass(kind, CrashedError | Exception)
 
     def __repr__(self) -> str:
