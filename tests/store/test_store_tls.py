@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import socket
 import ssl
 import threading
@@ -20,6 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from sessionsweep import AsyncSessions, Sessions, Settings, StoreUnavailableError
 from support.nodes import KEY
+from support.sockets import CLOSE_WAIT, connections
 
 
 def certify(folder: Path, address: str = "127.0.0.1") -> Path:
@@ -48,9 +50,11 @@ def certify(folder: Path, address: str = "127.0.0.1") -> Path:
 
 
 class Terminator:
-    """Speaks TLS with clients, and hands on what they say to a server; `heard` is what arrived in plain text."""
+    """Speaks TLS with clients, and hands on what they say to a server, without the end of it unless `farewell`;
+    `heard` is what arrived in plain text."""
 
-    def __init__(self, upstream: str, certificate: Path | None) -> None:
+    def __init__(self, upstream: str, certificate: Path | None, farewell: bool = True) -> None:
+        self._farewell = farewell
         parts = urlsplit(upstream)
         self._to = (parts.hostname, parts.port)
         self._context = None
@@ -102,15 +106,16 @@ class Terminator:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 target.sendall(data)
-            target.shutdown(socket.SHUT_RDWR)
+            if self._farewell:
+                target.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
 def terminate(redis_url: str) -> Iterator[Callable[..., Terminator]]:
     with contextlib.ExitStack() as stack:
 
-        def make(certificate: Path | None) -> Terminator:
-            made = Terminator(redis_url, certificate)
+        def make(certificate: Path | None, farewell: bool = True) -> Terminator:
+            made = Terminator(redis_url, certificate, farewell)
             stack.callback(made.close)
             return made
 
@@ -131,6 +136,20 @@ async def test_a_server_that_the_named_authority_vouches_for_is_used(
     assert (await aio.open(token)).data == {"x": 1}
     await aio.close()
     here.close()
+
+
+async def test_closing_waits_for_no_farewell(
+    terminate: Callable[..., Terminator], namespace: str, tmp_path: Path
+) -> None:
+    certificate = certify(tmp_path)
+    wanted = settings(f"{terminate(certificate, farewell=False).url}?ssl_ca_certs={certificate}", namespace)
+    port = urlsplit(wanted.redis_url).port
+    assert port is not None
+    aio = AsyncSessions(wanted)
+    await aio.create(data={"x": 1})
+    assert len(connections(os.getpid(), port)) == 1
+    await aio.close()
+    assert not connections(os.getpid(), port) | connections(os.getpid(), port, CLOSE_WAIT)
 
 
 @pytest.mark.parametrize("why", ["unknown authority", "another's certificate", "no TLS at all"])

@@ -221,7 +221,9 @@ class Link:
         if stream is not None:
             stream.detach()
         if writer is not None:
-            writer.close()
+            # Not `close`: under TLS that waits for the server's farewell, and what can't be sent any more for ever.
+            # Whoever waits for an answer is told here that it is lost.
+            writer.transport.abort()
         unanswered, self._unanswered = self._unanswered, deque()
         retried: deque[Call] = deque()
         for call in unanswered:
