@@ -126,10 +126,9 @@ def warning(page: Page) -> object:
 def test_it_warns_in_time_and_a_click_stays(visit: Visit, tmp_path: Path) -> None:
     site, page = visit(60, 'data-warn="58"')
     expect(warning(page)).not_to_be_visible()
-    asked = len(site.asked)
     expect(warning(page)).to_be_visible()
     assert set(site.asked) == {"GET"}, "asking renews nothing"
-    assert len(site.asked) > asked, "it looks again before it warns"
+    assert len(site.asked) >= 2, "it looks again before it warns"
     expect(page.get_by_text(re.compile(r"You will be logged out in \d+ seconds\.")).first).to_be_visible()
     stay = page.get_by_role("button", name="Stay logged in")
     expect(stay).to_be_focused()
