@@ -240,8 +240,8 @@ SAFETIES: tuple[Safety, ...] = (
         f"{LIBRARY}/engine/orphans.py",
         "if not scan.checked or (",
         "if (",
-        ("engine/test_trust.py", "faults/test_lost_writes.py"),
-        "orphans_that_multiply or too_many_orphans",
+        ("engine/test_damage.py",),
+        "proves_nothing or proved_nothing",
     ),
     Safety(
         "second sighting",
@@ -321,7 +321,8 @@ SAFETIES: tuple[Safety, ...] = (
         f"{LIBRARY}/volumes/descriptors.py",
         "_FILE = _NOFOLLOW | _CLOEXEC",
         "_FILE = _CLOEXEC",
-        ("volumes/test_volume_files.py", "volumes/test_volume_moving.py", "volumes/test_volume_races.py"),
+        ("volumes/test_volume_files.py",),
+        "swapped_in",
     ),
     Safety(
         "O_NOFOLLOW",

@@ -50,6 +50,24 @@ def test_create_write_read_delete(place: Path, opening: str, sid: str, rid: str)
         volume.open_file(sid, rid)
 
 
+def test_a_link_swapped_in_between_look_and_open_is_not_followed(
+    volume: Volume, tmp_path: Path, sid: str, rid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, moved = put(volume, sid, rid, b"ours"), tmp_path / "moved"
+    real = os.open
+
+    def swap(name: object, *args: object, **kwargs: object) -> int:
+        if name == rid:
+            path.rename(moved)  # the very inode that was looked at: comparing tells nothing
+            path.symlink_to(moved)
+            monkeypatch.setattr(os, "open", real)
+        return real(name, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", swap)
+    with pytest.raises(VolumeError, match="swapped"):
+        volume.open_file(sid, rid)
+
+
 def test_umask_of_the_app_changes_no_mode_to_wider(volume: Volume, sid: str, rid: str) -> None:
     before = os.umask(0)
     try:
