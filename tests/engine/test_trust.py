@@ -13,7 +13,7 @@ import redis
 
 from sessionsweep import StoreUnavailableError, VolumeUntrustedError
 from sessionsweep.engine.trust import Trust
-from sessionsweep.model.holds import ALL, IDLE
+from sessionsweep.model.holds import ALL, IDLE, Hold, volume_scope
 from sessionsweep.operator import holds, volumes
 from sessionsweep.store import operations as op
 from sessionsweep.store.flow import run
@@ -127,6 +127,19 @@ def test_an_old_snapshot_stops_all_destruction(
     assert path.exists()
     assert newer.id
     assert token
+
+
+@pytest.mark.parametrize("of_all", [True, False])
+def test_a_hold_on_record_stops_destruction_and_is_said(node: Node, of_all: bool) -> None:
+    session, _, path = node.session_with_file()
+    session.end()
+    scope = ALL if of_all else volume_scope(node.core.mounts.here()[0].id)
+    node.store.execute(op.TablePut("holds", scope, Hold(scope, "state", "look first", 0, "a").encode()))
+    result = node.reclaim.run_once()
+    assert (result.deleted, len(result.held)) == (0, 1)
+    assert path.exists()
+    run(holds.lift(node.core, scope), node.store)
+    assert node.reclaim.run_once().deleted == 1
 
 
 def test_a_restarted_server_ends_nobody_for_idleness(

@@ -429,7 +429,7 @@ SAFETIES: tuple[Safety, ...] = (
         f"{LIBRARY}/engine/trust.py",
         "            if scope in holds:\n",
         "            if False:\n",
-        ("engine/test_trust.py", "cli/test_cli_volumes.py"),
+        ("engine/test_trust.py",),
     ),
     Safety(
         "hold",

@@ -153,6 +153,22 @@ def test_a_last_settlement_moves_the_books_once_and_leaves_a_receipt(store: Subj
     assert store.do(op.ListResources(sid)) == ()
 
 
+@pytest.mark.parametrize("outcome", [Outcome.DELETED, Outcome.FAILED])
+def test_what_is_told_twice_in_one_call_counts_once(store: Subject, outcome: Outcome) -> None:
+    sid, (rid, other) = ended(store, 2, size=100)
+    store.leased()
+    told = (op.Attempt(rid, outcome, 5000, "EIO"),) * 3
+    left = 1 if outcome is Outcome.DELETED else 2
+    assert store.do(op.Settle(sid, DISK, told)) == op.Settled(1, (), left, 100 * (left == 1))
+    store.settle(sid, other, "deleted")
+    books = store.books()
+    if outcome is Outcome.DELETED:
+        assert (books["deleted"], books["b_deleted"], books.get("owed", 0)) == (2, 200, 0)
+    else:
+        assert store.resource(sid, rid).tries == 1
+        assert (books["deleted"], books["owed"]) == (1, 1)
+
+
 def test_a_receipt_is_forgotten_after_its_retention(store: Subject) -> None:
     sid, (rid,) = ended(store)
     store.settle(sid, rid, "deleted", retention=150)
