@@ -56,6 +56,14 @@ def done_since(world: World, actors: list[Actor]) -> Callable[[], int]:
     return least
 
 
+def gone(server: FaultyServer, proxy: FaultyProxy) -> int:
+    server.kill()
+    before = proxy.refused
+    wait_until(lambda: proxy.refused - before > 20, what="nobody can connect")
+    server.restart()
+    return proxy.refused - before
+
+
 def loading(server: FaultyServer, proxy: FaultyProxy) -> int:
     return server.load_slowly()
 
@@ -93,7 +101,7 @@ def slow(server: FaultyServer, proxy: FaultyProxy) -> int:
     return proxy.delayed
 
 
-@pytest.mark.parametrize("fault", [loading, out_of_memory, read_only, scripts_flushed, torn_replies, slow])
+@pytest.mark.parametrize("fault", [gone, loading, out_of_memory, read_only, scripts_flushed, torn_replies, slow])
 @pytest.mark.schedules(0.1)
 def test_a_fault_of_the_server_bites_and_is_over_with_its_cause(
     seed: str,

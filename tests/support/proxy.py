@@ -48,6 +48,7 @@ class FaultyProxy:
         self.lost_replies = 0
         self.torn_replies = 0
         self.delayed = 0
+        self.refused = 0  # while there was no server
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self._listener.setblocking(False)
         host = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -120,6 +121,7 @@ class FaultyProxy:
         try:
             server = socket.create_connection(self._server, timeout=1)
         except OSError:
+            self.refused += 1
             client.close()
             return
         for one, other, from_client in ((client, server, True), (server, client, False)):
