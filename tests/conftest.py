@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow folders first; within one, and among the others, nothing changes."""
 
     def turn(item: pytest.Item) -> int:
-        folder = item.path.relative_to(HERE).parts[0]
+        folder = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
         return SLOW.index(folder) if folder in SLOW else len(SLOW)
 
     items.sort(key=turn)

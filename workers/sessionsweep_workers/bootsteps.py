@@ -80,7 +80,8 @@ class ConsumeStep(bootsteps.StartStopStep):  # type: ignore[misc]
         What is left of a broken connection hangs together in circles (kombu's channels, tracebacks): half a megabyte
         until the next full collection, which may be hours away.
         """
-        gc.collect()
+        if consumer.restart_count > 0:
+            gc.collect()
         consumer.controller.sessionsweep_keeper.consumer = consumer
 
     def stop(self, consumer: Any) -> None:

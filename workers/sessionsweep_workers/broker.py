@@ -137,14 +137,16 @@ class _Checked:
         return functools.partial(_Client, global_keyprefix=self.global_keyprefix)
 
     def close(self: Any) -> None:
-        """See kombu's Channel.close, which over a broken connection stops at its first command and leaves its sockets
-        open. Each restart of the broker would leave two in a worker with gossip.
+        """See kombu's Channel.close, which over a broken connection stops at its first command. What it would have let
+        go is let go then: its sockets, and what would restore at exit what the visibility timeout restores. Each
+        restart of the broker would leave two sockets in a worker with gossip.
         """
         try:
             super().close()  # type: ignore[misc]
         finally:
+            if not self.closed and self._qos is not None:
+                self._qos._on_collect.cancel()
             self._disconnect_pools()
-            self._close_clients()
 
     def basic_consume(self: Any, queue: str, *args: Any, **options: Any) -> Any:
         """See kombu's Channel.basic_consume."""
@@ -186,12 +188,33 @@ class SentinelChannel(_Checked, transport.SentinelChannel):
 
 
 class _Paced:
-    """Connects no sooner than PAUSE after a refusal."""
+    """Connects no sooner than PAUSE after a refusal, and leaves nothing of a connection in the event loop."""
+
+    _loop: Any = None
+    _ticks: frozenset[Any] = frozenset()
 
     def establish_connection(self: Any) -> Any:
         """See kombu's Transport.establish_connection."""
         time.sleep(max(0.0, Transport.refused_at + PAUSE - time.monotonic()))
         return super().establish_connection()  # type: ignore[misc]
+
+    def register_with_event_loop(self: Any, connection: Any, loop: Any) -> None:
+        """See kombu's Transport.register_with_event_loop."""
+        before = frozenset(loop.on_tick)
+        super().register_with_event_loop(connection, loop)  # type: ignore[misc]
+        self._loop, self._ticks = loop, frozenset(loop.on_tick) - before
+
+    def close_connection(self: Any, connection: Any) -> None:
+        """See kombu's Transport.close_connection, which leaves its timers and its look at each tick behind: they would
+        look after broken connections, one more after each restart of the broker, until the worker ends."""
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.on_tick.difference_update(self._ticks)
+            self._ticks = frozenset()
+            for name, timer in vars(self.cycle).items():
+                if name.endswith("_tref") and timer is not None:
+                    timer.cancel()
+        super().close_connection(connection)  # type: ignore[misc]
 
 
 class Transport(_Paced, transport.Transport):
