@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.load.deployed import Up
+from benchmarks.load.probes import families, living_keys
 from benchmarks.load.visitors import Visitor
 from sessionsweep import Sessions, Settings
 from sessionsweep.model.books import imbalance
@@ -94,13 +95,14 @@ def left(up: Up, canaries: Canaries) -> list[Path]:
 
 
 def until_clean(up: Up, canaries: Canaries, within: float) -> float | None:
-    """Seconds until no session's file is left and nothing is on the books any more; None: not within `within`."""
+    """Seconds until no session, no file of one and nothing on the books is left; None: not within `within`."""
     begun = time.monotonic()
     with books_of(up) as store:
         while time.monotonic() - begun < within:
             if not left(up, canaries):
                 books = store.execute(op.Counters("00"))
-                if not (books.get("active", 0) or books.get("owed", 0)):
+                # a session that never had a file is on no disk and in no book
+                if not (books.get("active", 0) or books.get("owed", 0) or living_keys(families(up.client))):
                     return round(time.monotonic() - begun, 1)
             time.sleep(0.25)
     return None

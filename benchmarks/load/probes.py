@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,6 +100,15 @@ def families(client: redis.Redis) -> dict[str, int]:
         parts = key.decode(errors="replace").split(":")
         found[parts[2] if len(parts) > 2 and parts[1].startswith("{") else ":".join(parts[:2])[:40]] += 1
     return dict(sorted(found.items()))
+
+
+#: Families whose keys are there as long as a session, a file or a debt is.
+LIVING = ("s", "r", "i", "q", "dl")
+
+
+def living_keys(found: Mapping[str, int]) -> int:
+    """How many of `families` there are as long as something is."""
+    return sum(found.get(name, 0) for name in LIVING)
 
 
 class Sampler(threading.Thread):

@@ -16,7 +16,7 @@ from benchmarks.load import outside, trends
 from benchmarks.load.deployed import Up
 from benchmarks.load.faults import GIVE_UP, Fault, Faults, Kinds, Missed, never_bit
 from benchmarks.load.openloop import Generator, Measured
-from benchmarks.load.probes import Looks, Sampler, families
+from benchmarks.load.probes import Looks, Sampler, families, living_keys
 from benchmarks.load.tables import Verdict, verdict
 from benchmarks.load.visitors import CAME_BACK, ENDED, PATIENCE, RESTS, Record, Visitor, away
 
@@ -164,7 +164,7 @@ class Outcome:
         ]  # fmt: skip
 
     def _left_keys(self) -> int:
-        return sum(self.families.get(name, 0) for name in ("s", "r", "i", "q", "dl"))
+        return living_keys(self.families)
 
     def recoveries(self) -> list[Verdict]:
         """Recovery from each fault; without any there is nothing that was recovered from."""
