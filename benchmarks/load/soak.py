@@ -56,6 +56,7 @@ WHOLE = 3600.0  # seconds: what can't be judged after these is short
 RATE = 30.0  # requests a second
 WARM_UP = 600.0  # seconds of each process: caches fill (512 patterns in `re` alone), threads get their arenas
 SETTLED = 60.0  # seconds after which a server that was started again has its buffers and scripts again
+FLOOR = 120.0  # seconds of which the least number of descriptors or threads counts: requests come and go
 LONG_ENOUGH = 600.0  # seconds of one life after its warm-up: less says nothing about growth
 RECOVERY = 60.0  # seconds
 
@@ -197,6 +198,8 @@ class Outcome:
                 if role == "redis" and value == "rss":
                     continue  # its data are judged below; the rest is its allocator's and its AOF rewriting's
                 lives = trends.lives(self.looks.of(role), value, warm_up)
+                if value != "rss":
+                    lives = trends.floors(lives, FLOOR)
                 found.append(self._slope(f"{role}: {value}, growth an hour", lives, bound))
         # Receipts are as many as they will be when the first of them go.
         s = self.plan.options

@@ -34,6 +34,20 @@ def lives(looks: Sequence[Look | StoreLook], value: str, warm_up: float) -> list
     ]
 
 
+def floors(found: Iterable[Sequence[Point]], window: float) -> list[list[Point]]:
+    """Each life by its least value of every `window` seconds: what is open comes and goes, what leaks stays, and
+    raises the floor."""
+    lowest = []
+    for life in found:
+        least: dict[int, Point] = {}
+        for at, value in life:
+            part = int((at - life[0][0]) // window)
+            if part not in least or value < least[part][1]:
+                least[part] = (at, value)
+        lowest.append(list(least.values()))
+    return lowest
+
+
 def longest(found: Iterable[Sequence[Point]]) -> float:
     """The longest life, in seconds: how much a slope can say."""
     return max((life[-1][0] - life[0][0] for life in found if life), default=0.0)

@@ -272,12 +272,15 @@ class Web:
             self.journal.tell("wrong", what=f"{rid} of live {known.session_id}, forgotten, is not on its disk")
 
     def _disks_in_place(self) -> bool:
-        """Neither unmounted nor covered nor swapped: each root has the marker that names it."""
+        """Neither unmounted nor swapped nor covered: each root has the marker that names it, and its own files."""
         specs = self.sessions.settings.volumes
+        roots = [Path(spec.path) for spec in specs]
         try:
-            return all(json.loads((Path(s.path) / MARKER).read_bytes())["name"] == s.name for s in specs)
+            named = [json.loads((root / MARKER).read_bytes())["name"] for root in roots]
+            covered = [(root / "files").stat().st_dev != root.stat().st_dev for root in roots]
         except OSError:
             return False
+        return named == [spec.name for spec in specs] and not any(covered)
 
     def _must_be_over(self, known: Known, rid: str, what: str) -> None:
         """A file may only be missing if its session is over. Alive now means alive then, but of one that was idle: once

@@ -52,6 +52,16 @@ def test_growth_is_seen_within_each_life_and_a_restart_is_none() -> None:
     assert trends.slope([[(0.0, 1.0), (1.0, 2.0)]]) is None, "too few to say anything"
 
 
+def test_what_leaks_raises_the_floor_and_what_is_open_for_a_while_does_not() -> None:
+    busy = [(float(at), 12.0 + at % 7 + (20 if at > 1500 else 0) * (at % 3)) for at in range(0, 1800, 5)]
+    assert trends.slope([busy]) != 0, "it looks like growth"
+    assert trends.slope(trends.floors([busy], 120)) == 0
+    leaking = [(at, value + at // 60) for at, value in busy]
+    slope = trends.slope(trends.floors([leaking], 120))
+    assert slope is not None
+    assert round(slope * 3600) == 60, "one a minute"
+
+
 def test_what_cannot_be_judged_is_neither_met_nor_short() -> None:
     assert verdict("x", 1.0, 1.0).said == "met"
     assert verdict("x", 1.1, 1.0).said == "SHORT"
