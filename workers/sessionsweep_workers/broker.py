@@ -187,8 +187,8 @@ class SentinelChannel(_Checked, transport.SentinelChannel):
     """To one that Sentinels name."""
 
 
-class _Paced:
-    """Connects no sooner than PAUSE after a refusal, and leaves nothing of a connection in the event loop."""
+class _Tidy:
+    """Connects no sooner than PAUSE after a refusal, and leaves nothing of a connection in the event loop behind."""
 
     _loop: Any = None
     _ticks: frozenset[Any] = frozenset()
@@ -217,14 +217,14 @@ class _Paced:
         super().close_connection(connection)  # type: ignore[misc]
 
 
-class Transport(_Paced, transport.Transport):
+class Transport(_Tidy, transport.Transport):
     """To one Redis."""
 
     Channel = Channel
     refused_at: ClassVar[float] = float("-inf")  # this process's clock
 
 
-class SentinelTransport(_Paced, transport.SentinelTransport):
+class SentinelTransport(_Tidy, transport.SentinelTransport):
     """To one that Sentinels name."""
 
     Channel = SentinelChannel

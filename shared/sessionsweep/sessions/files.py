@@ -66,8 +66,22 @@ def register(
         raise ValueError(f"location {location!r} must be v.<volume>, p.<process>, b.<bucket> or x.<reclaimer>")
     if len(purpose) > MAX_PURPOSE or not purpose.isprintable():
         raise ValueError(f"purpose {purpose[:80]!r} must be printable and at most {MAX_PURPOSE} characters")
+    s = core.settings
+    wanted = op.Register(
+        session.session_id,
+        resource_id,
+        KINDS[kind],
+        location,
+        size,
+        purpose,
+        live,
+        core.intent_timeout,
+        s.max_resources_per_session,
+        s.max_bytes_per_session,
+        s.max_streams_per_session,
+    )
     while True:
-        registered = yield from _register(core, session, resource_id, kind, location, size, purpose, live)
+        registered = yield from _register(core, session, wanted)
         if registered.status == "ok":
             return registered
         if registered.status != "lapsed":
@@ -78,44 +92,19 @@ def register(
         session = now  # another request logged in meanwhile: it is the new user's quota that counts
 
 
-def _register(
-    core: Core,
-    session: SessionRecord,
-    resource_id: str,
-    kind: str,
-    location: str,
-    size: int,
-    purpose: str,
-    live: bool,
-) -> Flow[op.Registered]:
+def _register(core: Core, session: SessionRecord, wanted: op.Register) -> Flow[op.Registered]:
     """Once, within the quota of the user whose session it was when `session` was read."""
-    s = core.settings
-    quota = _has_quota(core, session)
+    if not _has_quota(core, session):
+        return (yield from _making_room(wanted))
     try:
-        not_after = (yield from _reserve_quota(core, session, resource_id, size)) if quota else 0
+        not_after = yield from _reserve_quota(core, session, wanted.resource_id, wanted.size)
     except LimitReachedError as refusal:
         yield from places.tell(refusal, session.user, session.session_id)
         raise
-    registered = yield from _making_room(
-        op.Register(
-            session.session_id,
-            resource_id,
-            KINDS[kind],
-            location,
-            size,
-            purpose,
-            live,
-            core.intent_timeout,
-            s.max_resources_per_session,
-            s.max_bytes_per_session,
-            s.max_streams_per_session,
-            quota,
-            not_after,
-            (session.user or "") if quota else "",
-        )
-    )
-    if registered.status != "ok" and quota and session.user is not None:
-        yield from ask(op.GiveBack(session.user, session.session_id, resource_id))
+    user = session.user or ""
+    registered = yield from _making_room(replace(wanted, quota=True, not_after=not_after, user=user))
+    if registered.status != "ok" and user:
+        yield from ask(op.GiveBack(user, session.session_id, wanted.resource_id))
     return registered
 
 
