@@ -12,12 +12,14 @@ SOAK_MINUTES ?= 60
 LOAD_MINUTES ?= 10
 # more than this machine's cores: half of the time a test waits for processes that it started
 TEST_PROCESSES ?= 4
+# Hundreds of processes start in a test run: none compiles again what another has compiled.
+test faults scale: export PYTHONDONTWRITEBYTECODE =
 # The sizes of `make scale`, as docs/security.md names them: 10,000 requests of 100 clients on two nodes for each framework,
-# 200 WebSockets, 100,000 cancelled calls (5,000 requests over HTTP that their clients leave).
+# 200 WebSockets, 100,000 cancelled calls (5,000 requests over HTTP that their clients leave), 10,000 races for a volume's files.
 SCALE = ASGI_CLIENTS=100 ASGI_ROUNDS=100 FLASK_CLIENTS=100 FLASK_ROUNDS=100 DJANGO_CLIENTS=100 DJANGO_ROUNDS=100 \
-	ASGI_SOCKETS=200 LINK_CANCELLED=100000 ASGI_LEAVING=5000
+	ASGI_SOCKETS=200 LINK_CANCELLED=100000 ASGI_LEAVING=5000 SESSIONSWEEP_RACES=10000
 SCALED = tests/integrations/test_asgi_servers.py tests/integrations/test_asgi_streams.py tests/integrations/test_flask_nodes.py \
-	tests/integrations/test_django_project.py tests/store/test_store_link.py
+	tests/integrations/test_django_project.py tests/store/test_store_link.py tests/volumes/test_volume_races.py
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

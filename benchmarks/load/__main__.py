@@ -85,16 +85,21 @@ def _load(outcome: load.Outcome) -> list[str]:
     beside = outcome.beside
     rows = [(name, *found.values(), beside["cpu_ms_a_request"][name]) for name, found in beside["latency_ms"].items()]
     ratios = [(f"ours to theirs, {name}", value) for name, value in beside["ratios"].items()]
-    stretches = {"held": outcome.held, "with kills": outcome.faulty}
+    sides = {load.Up.name: outcome.ours, load.FlaskSession.name: outcome.theirs}
+    stretches = {f"{name}, {what}": one for name, found in sides.items() for what, one in found.measured().items()}
+    tried = [(one["side"], one["rate"], "held" if one["held"] else "not held", one["p99"]) for one in outcome.tried]
     return [
         table(("side", "rate/s", "", "p50 ms", "p99 ms", "failed"), steps),
         f"side by side at {beside['rate']}/s; failed, and in no percentile: {beside['failed']}",
         table(("side", *MILLISECONDS, "processor ms a request"), rows),
         table(("ratio", ""), ratios),
-        _latencies({name: one for name, one in stretches.items() if one}),
-        _faults(outcome.faults),
-        f"kills that found nobody: {len(outcome.missed)}",
-        f"files left: ours {outcome.left['ours']}, theirs {outcome.left['theirs']}; sessions owed: {outcome.owed}",
+        table(("for the whole time", "rate/s", "", "p99 ms"), tried),
+        _latencies(stretches),
+        *(
+            f"{name}, kills that found nobody: {len(found.missed)}\n{_faults(found.faults)}"
+            for name, found in sides.items()
+        ),
+        f"files left: ours {outcome.left['ours']}, theirs {outcome.left['theirs']}; sessions owed: {outcome.ours.owed}",
     ]
 
 

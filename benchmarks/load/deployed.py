@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import redis
 
 from benchmarks.load.http11 import Address
-from sessionsweep.volumes.layout import FILES
+from sessionsweep.volumes.layout import FILES, relative
 from sessionsweep_workers.devstack.ports import LOOPBACK, free_port
 from sessionsweep_workers.devstack.quiet import READY
 from sessionsweep_workers.devstack.readiness import Readiness, answers
@@ -67,6 +67,31 @@ class Side(ABC):
         self._ends.callback(stop, child, 15.0)
         return child
 
+    @contextlib.contextmanager
+    def another(self, role: str) -> Iterator[Callable[[], bool]]:
+        """One more process like that role's present one meanwhile, killed in the end; none where that isn't there.
+        What it yields tells whether it became ready and lives."""
+        pid = self.pids().get(role, 0)
+        try:
+            argv, environ = (
+                Path(f"/proc/{pid}/{what}").read_text().split("\0")[:-1] for what in ("cmdline", "environ")
+            )
+            cwd = Path(f"/proc/{pid}/cwd").readlink()
+        except OSError:
+            yield lambda: False
+            return
+        own = self.folder / f"another-{role}"  # it shares no file with the first
+        argv = [str(own) if before == "--schedule" else word for before, word in zip(["", *argv], argv, strict=False)]
+        env = dict(entry.split("=", 1) for entry in environ)
+        own_log = own.with_suffix(".log")
+        with own_log.open("wb") as log:
+            twin = spawn(argv, env=env, cwd=cwd, stdout=log)
+        try:
+            yield lambda: twin.poll() is None and READY in own_log.read_text(errors="replace")
+        finally:
+            twin.kill()
+            twin.wait()
+
     @abstractmethod
     def pids(self) -> dict[str, int]:
         """Role → pid of its present process."""
@@ -74,6 +99,10 @@ class Side(ABC):
     @abstractmethod
     def files(self) -> list[Path]:
         """Files of sessions, on all disks."""
+
+    @abstractmethod
+    def to_be_deleted(self, node: Address, told: Mapping[str, str]) -> Path | None:
+        """Where the file lies of which `node` told its ids, if somebody deletes it once its session has ended."""
 
 
 def _until(ready: Readiness, child: Child, what: str) -> None:
@@ -125,34 +154,14 @@ class Up(Side):
         named |= {one["name"]: one["pid"] for one in (*status["web"], *status["workers"])}
         return found | {name: pid for name, pid in named.items() if pid and _parent(pid) == self._up.pid}
 
-    @contextlib.contextmanager
-    def another(self, role: str) -> Iterator[Callable[[], bool]]:
-        """One more process like that role's present one meanwhile, killed in the end; none where that isn't there.
-        What it yields tells whether it became ready and lives."""
-        pid = self.pids().get(role, 0)
-        try:
-            argv, environ = (
-                Path(f"/proc/{pid}/{what}").read_text().split("\0")[:-1] for what in ("cmdline", "environ")
-            )
-            cwd = Path(f"/proc/{pid}/cwd").readlink()
-        except OSError:
-            yield lambda: False
-            return
-        own = self.folder / f"another-{role}"  # it shares no file with the first
-        argv = [str(own) if before == "--schedule" else word for before, word in zip(["", *argv], argv, strict=False)]
-        env = dict(entry.split("=", 1) for entry in environ)
-        own_log = own.with_suffix(".log")
-        with own_log.open("wb") as log:
-            twin = spawn(argv, env=env, cwd=cwd, stdout=log)
-        try:
-            yield lambda: twin.poll() is None and READY in own_log.read_text(errors="replace")
-        finally:
-            twin.kill()
-            twin.wait()
-
     def files(self) -> list[Path]:
         """By their place alone: whatever lies where a session's file would."""
         return [path for root in self.volumes.values() for path in root.glob(f"{FILES}/*/*/*")]
+
+    def to_be_deleted(self, node: Address, told: Mapping[str, str]) -> Path:
+        """On the node's own volume."""
+        root = self.volumes[self.own[self.nodes.index(node)]]
+        return root / relative(told["session_id"], told["resource_id"])
 
 
 def _parent(pid: int) -> int:
@@ -164,14 +173,18 @@ def _parent(pid: int) -> int:
 
 
 class FlaskSession(Side):
-    """The same routes on Flask-Session: two nodes under the same web server; nobody sweeps their files."""
+    """The same routes on Flask-Session: two nodes under the same web server, started again whenever they died; nobody
+    sweeps their files."""
 
     name = "Flask-Session"
 
     def __init__(self, folder: Path, idle_timeout: float) -> None:
         super().__init__(folder)
         self._idle_timeout = idle_timeout
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._orders: dict[str, dict[str, object]] = {}
+        self._children: dict[str, Child] = {}
+        self._closed = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
 
     def start(self) -> None:
         """Waits until both nodes answer."""
@@ -179,7 +192,7 @@ class FlaskSession(Side):
         ports["b"] = free_port(frozenset(ports.values()))
         self.nodes = [(LOOPBACK, port) for port in ports.values()]
         for node, port in ports.items():
-            order = {
+            self._orders[f"web-{node}"] = {
                 "node": node,
                 "port": port,
                 "redis_url": self.server.url,
@@ -187,11 +200,22 @@ class FlaskSession(Side):
                 "nodes": {name: f"http://{LOOPBACK}:{port}" for name, port in ports.items()},
                 "idle_timeout": self._idle_timeout,
             }
-            env = {**os.environ, "LOAD_NODE": json.dumps(order)}
-            argv = [sys.executable, "-m", "benchmarks.load.flask_session_app"]
-            self._children[f"web-{node}"] = self.spawn(argv, env)
+            self._start(f"web-{node}")
         for node, port in ports.items():
             _until(answers(port, "/healthz"), self._children[f"web-{node}"], f"Flask-Session's node {node}")
+        self._keeper.start()
+        self._ends.callback(self._keeper.join)
+        self._ends.callback(self._closed.set)
+
+    def _start(self, role: str) -> None:
+        env = {**os.environ, "LOAD_NODE": json.dumps(self._orders[role])}
+        self._children[role] = self.spawn([sys.executable, "-m", "benchmarks.load.flask_session_app"], env)
+
+    def _keep(self) -> None:
+        while not self._closed.wait(0.05):
+            for role, child in list(self._children.items()):
+                if child.poll() is not None:
+                    self._start(role)
 
     def pids(self) -> dict[str, int]:
         """The server and the nodes."""
@@ -200,6 +224,9 @@ class FlaskSession(Side):
     def files(self) -> list[Path]:
         """All of them, for nobody deletes any."""
         return [path for path in (self.folder / "files").glob("*/*/*") if path.is_file()]
+
+    def to_be_deleted(self, node: Address, told: Mapping[str, str]) -> None:
+        """Nobody deletes any."""
 
 
 @contextlib.contextmanager

@@ -17,9 +17,8 @@ from pathlib import Path
 import redis
 
 from benchmarks.load import messages
-from benchmarks.load.deployed import Up
+from benchmarks.load.deployed import Side
 from benchmarks.load.http11 import Address
-from sessionsweep.volumes.layout import relative
 
 DEADLY = ("kill", "term")
 Kinds = Sequence[tuple[str, Sequence[str]]]  # each a kind of fault and the roles of which one is struck
@@ -31,7 +30,8 @@ GIVE_UP = 180.0  # seconds after which a recovery is no longer waited for, unles
 class Fault:
     """One fault that bit, and its end. `did`: how many processes, connections, scripts or messages it met. Seconds
     since the fault began: `web` until each node has again stored a file and ended a session, `debt` until those files
-    are gone from each node's own disk, `back` until another process is in the killed one's place; None: given up."""
+    are gone from each node's own disk (at once where nobody deletes any), `back` until another process is in the killed
+    one's place; None: given up."""
 
     at: float
     kind: str
@@ -79,7 +79,7 @@ class Faults(threading.Thread):
 
     def __init__(
         self,
-        up: Up,
+        side: Side,
         seed: str,
         kinds: Kinds,
         pause: tuple[float, float],
@@ -91,12 +91,12 @@ class Faults(threading.Thread):
         self.done: list[Fault] = []
         self.missed: list[Missed] = []
         self.error: BaseException | None = None
-        self._up, self._dice, self._kinds, self._pause = up, random.Random(f"{seed} faults"), kinds, pause
+        self._side, self._dice, self._kinds, self._pause = side, random.Random(f"{seed} faults"), kinds, pause
         self._spared, self._give_up, self._interval = spared, give_up, interval
         self._deck: list[tuple[str, Sequence[str]]] = []
         self._closed = threading.Event()
         self._begun = time.monotonic()
-        self._client: redis.Redis = redis.Redis.from_url(up.server.url, socket_timeout=5)
+        self._client: redis.Redis = redis.Redis.from_url(side.server.url, socket_timeout=5)
 
     def run(self) -> None:
         """The thread."""
@@ -113,22 +113,22 @@ class Faults(threading.Thread):
         kind, roles = self._deck.pop()
         spared = self._spared(at) if kind in DEADLY else ()
         role = self._dice.choice([role for role in roles if role not in spared])
-        pid = self._up.pids().get(role, 0)
+        pid = self._side.pids().get(role, 0)
         begun = time.monotonic()
         did = self._do(kind, role)
         lasted = time.monotonic() - begun
         if not did:
             self.missed.append(Missed(round(at, 1), kind, role))
             return
-        web, debt, back = recovery(self._up, begun, self._give_up, role, pid if kind in DEADLY else 0)
+        web, debt, back = recovery(self._side, begun, self._give_up, role, pid if kind in DEADLY else 0)
         self.done.append(Fault(round(at, 1), kind, role, did, round(lasted, 2), web, debt, back))
 
     def _do(self, kind: str, role: str) -> int:
         """How much it did; 0: nothing, and it was no fault."""
         if role == "redis" and kind == "kill":
-            self._up.server.kill()
+            self._side.server.kill()
             self._closed.wait(self._dice.uniform(0, 2))  # whoever starts servers again isn't there at once
-            self._up.server.start(timeout=120)
+            self._side.server.start(timeout=120)
             return 1
         if kind in DEADLY:
             return int(self._signal(role, signal.SIGKILL if kind == "kill" else signal.SIGTERM) > 0)
@@ -138,7 +138,7 @@ class Faults(threading.Thread):
                 self._closed.wait(self._dice.uniform(shortest, longest))
             return int(stopped)
         if kind == "two beats":
-            with self._up.another(role) as works:
+            with self._side.another(role) as works:
                 deadline = time.monotonic() + STARTS_WITHIN
                 while not works() and time.monotonic() < deadline and not self._closed.wait(0.05):
                     pass
@@ -176,7 +176,7 @@ class Faults(threading.Thread):
 
     def _signal(self, role: str, signum: signal.Signals) -> int:
         """The pid that got it; 0: it isn't there just now."""
-        pid = self._up.pids().get(role, 0)
+        pid = self._side.pids().get(role, 0)
         if pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signum)
@@ -198,20 +198,22 @@ class Faults(threading.Thread):
 
 
 def recovery(
-    up: Up, since: float, give_up: float, role: str = "", pid: int = 0
+    side: Side, since: float, give_up: float, role: str = "", pid: int = 0
 ) -> tuple[float | None, float | None, float | None]:
     """(web, debt, back) of `Fault`, where the process `pid` of that role was killed."""
-    waiting = dict(zip(up.nodes, up.own, strict=True))
+    waiting = list(side.nodes)
     owed: list[Path] = []
     web = debt = None
     back = None if pid else 0.0
     while None in (web, debt, back) and (now := round(time.monotonic() - since, 2)) < give_up:
-        if back is None and up.pids().get(role, pid) != pid:
+        if back is None and side.pids().get(role, pid) != pid:
             back = now
-        for node, volume in list(waiting.items()):
+        for node in list(waiting):
             with contextlib.suppress(OSError, http.client.HTTPException, KeyError, ValueError):
-                owed.append(up.volumes[volume] / _leave_a_debt(node))
-                del waiting[node]
+                told = _leave_a_debt(node)
+                if path := side.to_be_deleted(node, told):
+                    owed.append(path)
+                waiting.remove(node)
         now = round(time.monotonic() - since, 2)
         if web is None and not waiting:
             web = now
@@ -221,8 +223,8 @@ def recovery(
     return web, debt, back
 
 
-def _leave_a_debt(node: Address) -> str:
-    """A new session stores a file on the node's own volume and logs out; the file's path below the volume's root."""
+def _leave_a_debt(node: Address) -> dict[str, str]:
+    """A new session stores a file on the node's own disk and logs out; what it was told of the file."""
     with _connection(node) as connection:
         boundary = "probe"
         body = (
@@ -232,14 +234,14 @@ def _leave_a_debt(node: Address) -> str:
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         connection.request("POST", "/files", body.encode(), headers)
         answer = connection.getresponse()
-        told, cookie = json.loads(answer.read()), (answer.getheader("Set-Cookie") or "").partition(";")[0]
-        path = relative(told["session_id"], told["resource_id"])
+        told: dict[str, str] = json.loads(answer.read())
+        cookie = (answer.getheader("Set-Cookie") or "").partition(";")[0]
         connection.request("POST", "/logout", headers={"Cookie": cookie})
         answer = connection.getresponse()
         answer.read()
         if answer.status != http.HTTPStatus.NO_CONTENT:
             raise http.client.HTTPException(answer.status)
-        return path
+        return told
 
 
 @contextlib.contextmanager

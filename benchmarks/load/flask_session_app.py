@@ -36,7 +36,7 @@ def create_app(order: dict[str, Any]) -> Flask:
     )
     Session(app)
     node, nodes, folder = order["node"], order["nodes"], Path(order["folder"])
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)  # a node that was killed and comes back has it
 
     def sid() -> str | None:
         return cast(str, vars(session)["sid"]) if session else None

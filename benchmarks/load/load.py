@@ -48,6 +48,32 @@ class Plan:
 
 
 @dataclass
+class Stretches:
+    """The long stretches of one side: at the highest rate that it held, and with kills at the rate that both held.
+    `owed`: sessions whose files waited for a worker meanwhile, medians of the first and the last third."""
+
+    held: Measured | None = None
+    owed: tuple[float, float] = (0, 0)
+    faulty: Measured | None = None
+    faults: list[Fault] = field(default_factory=list)
+    missed: list[Missed] = field(default_factory=list)
+
+    def measured(self) -> dict[str, Measured]:
+        """Those there were."""
+        return {name: one for name, one in (("held", self.held), ("with kills", self.faulty)) if one}
+
+    def as_json(self) -> dict[str, Any]:
+        """For the report."""
+        return {
+            "held": self.held.as_json() if self.held else None,
+            "owed_sessions": {"median_of_first_third": self.owed[0], "median_of_last_third": self.owed[1]},
+            "with_faults": self.faulty.as_json() if self.faulty else None,
+            "faults": [fault.as_json() for fault in self.faults],
+            "faults_missed": [one.as_json() for one in self.missed],
+        }
+
+
+@dataclass
 class Outcome:
     """What a load test saw; rates in requests a second."""
 
@@ -55,12 +81,9 @@ class Outcome:
     steps: list[dict[str, Any]] = field(default_factory=list)
     highest: dict[str, float] = field(default_factory=dict)
     beside: dict[str, Any] = field(default_factory=dict)
-    held: Measured | None = None
     tried: list[dict[str, Any]] = field(default_factory=list)
-    owed: dict[str, float] = field(default_factory=dict)
-    faulty: Measured | None = None
-    faults: list[Fault] = field(default_factory=list)
-    missed: list[Missed] = field(default_factory=list)
+    ours: Stretches = field(default_factory=Stretches)
+    theirs: Stretches = field(default_factory=Stretches)
     records: dict[str, Record] = field(default_factory=dict)
     left: dict[str, Any] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
@@ -72,11 +95,11 @@ class Outcome:
 
     def measured(self) -> list[Verdict]:
         """Whether it measured what it is for."""
-        times = [getattr(fault, pick) for fault in self.faults for _, pick in RECOVERIES]
+        times = [getattr(fault, pick) for fault in self.ours.faults for _, pick in RECOVERIES]
         worst = None if None in times else max(times, default=None)
-        with_kills = self.faulty is None or self.faulty.given_up
+        with_kills = self.ours.faulty is None or self.ours.faulty.given_up
         return [
-            verdict("no rate was held for the whole time", int(self.held is None), 0),
+            verdict("no rate was held for the whole time", int(self.ours.held is None), 0),
             verdict("given up with kills", int(with_kills), 0),
             verdict("slowest recovery with kills, s", worst, RECOVERY, judged=self.plan.seconds >= ENOUGH),
         ]
@@ -88,12 +111,9 @@ class Outcome:
             "steps": self.steps,
             "highest_step": self.highest,
             "side_by_side": self.beside,
-            "held": self.held.as_json() if self.held else None,
             "rates_tried": self.tried,
-            "owed_sessions": self.owed,
-            "with_faults": self.faulty.as_json() if self.faulty else None,
-            "faults": [fault.as_json() for fault in self.faults],
-            "faults_missed": [one.as_json() for one in self.missed],
+            "ours": self.ours.as_json(),
+            "theirs": self.theirs.as_json(),
             "visitors": {
                 name: {"counts": dict(record.counts), "wrong": record.wrong} for name, record in self.records.items()
             },
@@ -126,9 +146,9 @@ def load(plan: Plan, folder: Path) -> Outcome:
     outcome = Outcome(plan)
     with both(folder, SETTINGS) as (ours, theirs):
         canaries = outside.Canaries(ours)
-        asyncio.run(_traffic(plan, outcome, ours, theirs))
-        record = outcome.records[ours.name]
         patience = 3 * float(str(SETTINGS["idle_timeout"])) + 60
+        asyncio.run(_traffic(plan, outcome, ours, theirs, lambda: outside.until_clean(ours, canaries, patience)))
+        record = outcome.records[ours.name]
         clean_after = outside.until_clean(ours, canaries, patience)
         imbalance, books = outside.balance(ours)
         outcome.left = {
@@ -148,7 +168,9 @@ def load(plan: Plan, folder: Path) -> Outcome:
     return outcome
 
 
-async def _traffic(plan: Plan, outcome: Outcome, ours: Up, theirs: FlaskSession) -> None:
+async def _traffic(
+    plan: Plan, outcome: Outcome, ours: Up, theirs: FlaskSession, until_clean: Callable[[], object]
+) -> None:
     sides: list[Side] = [ours, theirs]
     outcome.records = {side.name: Record() for side in sides}
     idle_timeout = float(str(SETTINGS["idle_timeout"]))
@@ -163,29 +185,40 @@ async def _traffic(plan: Plan, outcome: Outcome, ours: Up, theirs: FlaskSession)
     await _search(plan, outcome, generators)
     common = 0.6 * min(outcome.highest.values())
     outcome.beside = await _side_by_side(plan, common, sides, generators)
-    generator, rate = generators[ours.name], outcome.highest[ours.name]
-    while True:
-        sampler = Sampler(ours, 2.0)
+    both = ((theirs, outcome.theirs), (ours, outcome.ours))  # ours last: what it left is looked at in the end
+    await asyncio.to_thread(until_clean)  # what ours has to clear up burdens nobody else
+    rates = [
+        await _hold(plan, outcome.tried, generators[side.name], side, found, outcome.highest[side.name])
+        for side, found in both
+    ]
+    for side, found in both:
+        await asyncio.to_thread(until_clean)
+        _say(f"{side.name} at {min(rates):.0f}/s with kills")
+        faults = Faults(side, plan.seed, KILLS, plan.pause)
+        faults.start()
+        found.faulty = await generators[side.name].run(min(rates), plan.seconds)
+        found.faults, found.missed = await asyncio.to_thread(faults.close), faults.missed
+
+
+async def _hold(
+    plan: Plan, tried: list[dict[str, Any]], generator: Generator, side: Side, found: Stretches, rate: float
+) -> float:
+    """Holds `rate`, or the next lower one that can be held; the last that was tried."""
+    for attempt in range(TRIES):
+        rate *= BELOW if attempt else 1
+        sampler = Sampler(side, 2.0)
         sampler.start()
-        _say(f"holding {rate:.0f}/s for {plan.seconds:.0f} s")
+        _say(f"{side.name} at {rate:.0f}/s for {plan.seconds:.0f} s")
         measured = await generator.run(rate, plan.seconds, hopeless=hopeless)
-        looks = sampler.close()
-        outcome.tried.append({"rate": round(rate, 1), "held": holds(measured), **_short(measured)})
-        if holds(measured) or len(outcome.tried) == TRIES:
+        looks = sampler.close().store
+        held = holds(measured)
+        tried.append({"side": side.name, "rate": round(rate, 1), "held": held, **_short(measured)})
+        if held:
+            third = max(1, len(looks) // 3)
+            first, last = ([look.owed for look in part] or [0] for part in (looks[:third], looks[-third:]))
+            found.held, found.owed = measured, (statistics.median(first), statistics.median(last))
             break
-        rate *= BELOW
-    third = len(looks.store) // 3
-    outcome.owed = {
-        "median_of_first_third": statistics.median([look.owed for look in looks.store[:third]] or [0]),
-        "median_of_last_third": statistics.median([look.owed for look in looks.store[-third:]] or [0]),
-    }
-    outcome.held = measured if holds(measured) else None
-    _say(f"the same with kills: {rate:.0f}/s")
-    faults = Faults(ours, plan.seed, KILLS, plan.pause)
-    faults.start()
-    outcome.faulty = await generator.run(rate, plan.seconds)
-    outcome.faults = await asyncio.to_thread(faults.close)
-    outcome.missed = faults.missed
+    return rate
 
 
 async def _search(plan: Plan, outcome: Outcome, generators: Mapping[str, Generator]) -> None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from importlib import metadata
 
 import httpx
 import pytest
@@ -60,6 +61,11 @@ def test_wrong_usage_is_status_2(cli: Deployment, words: list[str]) -> None:
     done = cli.program(*words)
     assert (done.status, done.out) == (2, "")
     assert "Usage" in done.err
+
+
+def test_it_tells_its_version_without_settings_or_a_server(cli: Deployment) -> None:
+    done = cli.program("--version", SESSIONSWEEP_REDIS_URL="redis://127.0.0.1:1/0", SESSIONSWEEP_IDLE_TIMEOUT="soon")
+    assert (done.status, done.out) == (0, f"sessionsweep {metadata.version('sessionsweep')}\n")
 
 
 def test_a_pipe_gets_no_colour(cli: Deployment) -> None:

@@ -297,11 +297,6 @@ def test_a_start_says_where_to_look_and_little_else(up: Up) -> None:
     assert "Ctrl-C stops it" in up.logs()
 
 
-def test_verbose_shows_all(start: Callable[..., Up], tmp_path: Path) -> None:
-    said = start(tmp_path / "data", "--verbose").logs()
-    assert [noise for noise in NOISE[:5] if noise not in said] == []
-
-
 def test_what_is_deleted_is_news_and_what_cant_be_is_a_warning(up: Up) -> None:
     """Quiet is not mute."""
     web, volume = up.up["web"][0]["url"], Path(up.up["volumes"]["a"])
@@ -339,25 +334,24 @@ def test_the_command_line_finds_its_settings_in_the_folder(up: Up) -> None:
     assert {volume["name"] for volume in seen["volumes"]} == {"a", "b", "shared"}
 
 
-def test_a_key_of_the_users_own_is_written_nowhere(start: Callable[..., Up], tmp_path: Path) -> None:
-    key = "my-own-key-" + "k" * 40
-    stack = start(tmp_path / "data", SESSIONSWEEP_SECRET_KEY=key, SESSIONSWEEP_NAMESPACE="mine")
-    environment = tmp_path / "data" / "env"
+def test_secrets_of_the_users_own_are_written_nowhere_and_verbose_shows_all_but_them(
+    start: Callable[..., Up], tmp_path: Path
+) -> None:
+    key, token, folder = "my-own-key-" + "k" * 40, "my-own-token-" + "t" * 40, tmp_path / "data"
+    own = {"SECRET_KEY": key, "ADMIN_TOKEN": token, "NAMESPACE": "mine"}
+    stack = start(folder, "--verbose", **{f"SESSIONSWEEP_{name}": value for name, value in own.items()})
+    assert [noise for noise in NOISE[:5] if noise not in stack.logs()] == []
+    assert httpx.get(f"{stack.up['admin_url']}/admin/sessions", headers={"X-Admin-Token": token}).status_code == 200
+    knowing = {name for name, pid in stack.pids().items() if token in Path(f"/proc/{pid}/environ").read_text()}
+    assert knowing == {"admin"}, "the token is the admin side's alone"
+    environment = folder / "env"
     assert "SESSIONSWEEP_NAMESPACE=mine" in environment.read_text()
-    assert not [path for path in (tmp_path / "data").glob("*") if path.is_file() and key in path.read_text()]
+    written = [path.read_text() for path in folder.glob("*") if path.is_file()] + [stack.logs()]
+    assert not [text for text in written if key in text or token in text]
     stack.send_signal(signal.SIGINT)
     assert stack.wait(15) == 0
     assert re.search(r"Stopping; .*All is stopped\. What it kept is in \S+data\.$", stack.logs().strip(), re.DOTALL)
     assert not environment.exists()
-
-
-def test_an_admin_token_of_the_users_own_is_the_admin_sides_alone(start: Callable[..., Up], tmp_path: Path) -> None:
-    token = "my-own-token-" + "t" * 40
-    stack = start(tmp_path / "data", SESSIONSWEEP_ADMIN_TOKEN=token)
-    assert httpx.get(f"{stack.up['admin_url']}/admin/sessions", headers={"X-Admin-Token": token}).status_code == 200
-    assert token not in stack.logs()
-    knowing = {name for name, pid in stack.pids().items() if token in Path(f"/proc/{pid}/environ").read_text()}
-    assert knowing == {"admin"}
 
 
 def test_an_admin_token_that_is_none_is_said_before_anything_starts(tmp_path: Path) -> None:

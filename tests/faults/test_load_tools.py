@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import redis
 from benchmarks.load import load, messages, soak, trends
-from benchmarks.load.deployed import Up
+from benchmarks.load.deployed import FlaskSession, Side
 from benchmarks.load.faults import Fault, Faults, never_bit
 from benchmarks.load.http11 import Address, Connections
 from benchmarks.load.openloop import Generator, Measured, percentiles
@@ -251,8 +252,8 @@ def struck(server: EmbeddedServer, pids: dict[str, int]) -> Iterator[Faults]:
     def another(role: str) -> Iterator[Callable[[], bool]]:
         yield lambda: False  # it didn't start
 
-    up = SimpleNamespace(server=server, pids=lambda: pids, nodes=[], own=[], volumes={}, another=another)
-    faults = Faults(cast("Up", up), "seed", soak.KINDS, (0, 0), interval=0.0)
+    side = SimpleNamespace(server=server, pids=lambda: pids, nodes=[], another=another)
+    faults = Faults(cast("Side", side), "seed", soak.KINDS, (0, 0), interval=0.0)
     faults._closed.set()  # nothing waits
     yield faults
     faults._client.close()
@@ -307,7 +308,7 @@ def test_a_recovery_waits_for_another_process_in_the_killed_ones_place(
         assert faults.done[0].back is None, "nobody came"
     with waiting_process() as child, struck(started, {}) as faults:
         answers = iter([child.pid] * 4)
-        faults._up.pids = lambda: {"flower": next(answers, 1)}  # type: ignore[method-assign]
+        faults._side.pids = lambda: {"flower": next(answers, 1)}  # type: ignore[method-assign]
         faults._deck = [("kill", ["flower"])]
         faults._one()
         assert faults.done[0].back is not None
@@ -369,6 +370,22 @@ def test_a_load_test_that_measured_nothing_is_short() -> None:
     assert [one.said for one in load.Outcome(plan).measured()] == ["SHORT"] * 3
     fault = Fault(0.0, "kill", "redis", 1, 0.1, 1.0, 2.0, 61.0)
     whole = Measured(100.0, 600.0)
-    assert [one.said for one in load.Outcome(plan, held=whole, faulty=whole, faults=[fault]).measured()] == [
-        "met", "met", "SHORT",
-    ]  # fmt: skip
+    ours = load.Stretches(held=whole, faulty=whole, faults=[fault])
+    assert [one.said for one in load.Outcome(plan, ours=ours).measured()] == ["met", "met", "SHORT"]
+    assert [one.said for one in load.Outcome(plan, theirs=ours).measured()] == ["SHORT"] * 3, "theirs is not judged"
+
+
+def test_a_killed_node_of_flask_session_comes_back_and_keeps_its_files(tmp_path: Path) -> None:
+    with FlaskSession(tmp_path, 60) as side:
+        faults = Faults(side, "seed", load.KILLS, (0, 0))
+        faults._closed.set()  # nothing waits
+        faults._deck = [("kill", [role]) for role in ("worker-a", "redis", "web-a")]
+        for _ in range(3):
+            faults._one()
+        faults._client.close()
+        assert [(one.role, one.did) for one in faults.done] == [("web-a", 1), ("redis", 1)]
+        assert all(one.back is not None and one.web is not None and one.debt == one.web for one in faults.done)
+        assert [one.role for one in faults.missed] == ["worker-a"], "it has none"
+        assert len(side.files()) == 4, "one on each node after each kill, and nobody deletes them"
+        pids = side.pids()
+    assert not [role for role, pid in pids.items() if Path(f"/proc/{pid}").exists()]

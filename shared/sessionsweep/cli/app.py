@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from typing import Any
+from importlib import metadata
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -58,14 +59,30 @@ class Commands(TyperGroup):
             raise typer.Exit(1) from None
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"sessionsweep {metadata.version('sessionsweep')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="sessionsweep",
     cls=Commands,
-    help="Sessions, and everything a session leaves behind. Settings come from SESSIONSWEEP_… variables.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def sessionsweep(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Sessions, and everything a session leaves behind. Settings come from SESSIONSWEEP_… variables."""
+
+
 app.command("up")(up.up)
 sessions.app.command("replay")(events.replay)
 app.add_typer(sessions.app, name="sessions")
