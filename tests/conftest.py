@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import secrets
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from httpx._transports import default as transports
 
 from sessionsweep_workers.devstack.server import EmbeddedServer
 from support.nodes import Node
@@ -20,6 +22,9 @@ HERE = Path(__file__).parent
 # A version matrix runs the same tests with TEST_REDIS_SERVER=/path/to/another/redis-server.
 BINARY = os.environ.get("TEST_REDIS_SERVER")
 
+# Each client of httpx reads the certificates of the Web's authorities, none of which any test meets; that takes twenty
+# times as long as the request: they are read once.
+transports.create_ssl_context = functools.cache(transports.create_ssl_context)
 
 #: Whose tests start processes and wait for them: first, so that no process of the run is left alone with them.
 SLOW = ("faults", "e2e", "workers", "devstack", "examples", "admin", "deploy", "cli", "integrations", "sessions")

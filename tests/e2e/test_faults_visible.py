@@ -169,15 +169,16 @@ def has(text: str, words: tuple[str, ...]) -> bool:
 
 
 def seen(watched: Watched, prometheus: Prometheus, fault: Fault, expected: bool) -> dict[str, str]:
-    """Who says it, and how; `doctor`, which takes a second to start, where the others say what is expected."""
+    """Who says it, and how; each is asked once the cheaper one before it says what is expected."""
     told = {}
-    told["dashboard"] = next((one for one in watched.overview() if has(one, fault.said)), "")
     alerts = [summary for name, _, summary in prometheus.firing() if name == fault.alert]
     told["alert"] = next((one for one in alerts if has(one, fault.summary)), "")
-    if bool(told["dashboard"]) == bool(told["alert"]) == expected:
-        found = [one for one in watched.doctor() if one["code"] == fault.code]
-        lines = [f"{one['area']}: {one['text']}. {one['fix']}" for one in found]
-        told["doctor"] = next((one for one in lines if has(one, fault.said)), "")
+    if bool(told["alert"]) == expected:
+        told["dashboard"] = next((one for one in watched.overview() if has(one, fault.said)), "")
+        if bool(told["dashboard"]) == expected:
+            found = [one for one in watched.doctor() if one["code"] == fault.code]
+            lines = [f"{one['area']}: {one['text']}. {one['fix']}" for one in found]
+            told["doctor"] = next((one for one in lines if has(one, fault.said)), "")
     return told
 
 

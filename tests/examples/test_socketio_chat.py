@@ -176,12 +176,12 @@ async def test_a_killed_node_leaves_the_pool_when_its_heartbeat_has_stopped(
     assert books(operator)["active"] == 1
 
 
-@pytest.mark.parametrize("auth", [None, "ana", {}, {"user": ""}, {"user": 7}, {"user": "x" * 5000}])
 async def test_nobody_is_refused_and_leaves_nothing(
-    chat_nodes: tuple[LocalProcess, LocalProcess], join: Join, operator: Sessions, auth: object
+    chat_nodes: tuple[LocalProcess, LocalProcess], join: Join, operator: Sessions
 ) -> None:
-    with pytest.raises(NotConnected):
-        await join(chat_nodes[0], auth)
+    for auth in (None, "ana", {}, {"user": ""}, {"user": 7}, {"user": "x" * 5000}):
+        with pytest.raises(NotConnected):
+            await join(chat_nodes[0], auth)
     assert operator.stats().total_sessions_created == 0
 
 
