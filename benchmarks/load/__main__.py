@@ -99,6 +99,7 @@ def _load(outcome: load.Outcome) -> list[str]:
             f"{name}, kills that found nobody: {len(found.missed)}\n{_faults(found.faults)}"
             for name, found in sides.items()
         ),
+        f"processor seconds of the side that rested: { ({name: found.beside for name, found in sides.items()}) }",
         f"files left: ours {outcome.left['ours']}, theirs {outcome.left['theirs']}; sessions owed: {outcome.ours.owed}",
     ]
 

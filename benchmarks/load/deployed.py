@@ -19,6 +19,7 @@ import redis
 from benchmarks.load.http11 import Address
 from sessionsweep.volumes.layout import FILES, relative
 from sessionsweep_workers.devstack.ports import LOOPBACK, free_port
+from sessionsweep_workers.devstack.process import FIRST_DELAY
 from sessionsweep_workers.devstack.quiet import READY
 from sessionsweep_workers.devstack.readiness import Readiness, answers
 from sessionsweep_workers.devstack.server import EmbeddedServer
@@ -184,6 +185,7 @@ class FlaskSession(Side):
         self._orders: dict[str, dict[str, object]] = {}
         self._children: dict[str, Child] = {}
         self._closed = threading.Event()
+        self._error: BaseException | None = None
         self._keeper = threading.Thread(target=self._keep, name="keeper", daemon=True)
 
     def start(self) -> None:
@@ -201,25 +203,40 @@ class FlaskSession(Side):
                 "idle_timeout": self._idle_timeout,
             }
             self._start(f"web-{node}")
+            self._ends.callback(self._stop, f"web-{node}")
         for node, port in ports.items():
             _until(answers(port, "/healthz"), self._children[f"web-{node}"], f"Flask-Session's node {node}")
         self._keeper.start()
-        self._ends.callback(self._keeper.join)
-        self._ends.callback(self._closed.set)
+        self._ends.callback(self._keep_no_more)  # before its nodes are stopped
 
     def _start(self, role: str) -> None:
         env = {**os.environ, "LOAD_NODE": json.dumps(self._orders[role])}
-        self._children[role] = self.spawn([sys.executable, "-m", "benchmarks.load.flask_session_app"], env)
+        argv = [sys.executable, "-m", "benchmarks.load.flask_session_app"]
+        self._children[role] = spawn(argv, env=env, cwd=ROOT, stdout=self.log)
+
+    def _stop(self, role: str) -> None:
+        stop(self._children[role], 15.0)
 
     def _keep(self) -> None:
-        while not self._closed.wait(0.05):
-            for role, child in list(self._children.items()):
-                if child.poll() is not None:
-                    self._start(role)
+        """The thread. It waits before a restart for as long as `up` does."""
+        try:
+            while not self._closed.wait(0.05):
+                for role, child in list(self._children.items()):
+                    if child.poll() is not None and not self._closed.wait(FIRST_DELAY):
+                        self._start(role)
+        except BaseException as error:  # told in the end
+            self._error = error
+
+    def _keep_no_more(self) -> None:
+        self._closed.set()
+        self._keeper.join()
+        if self._error is not None:
+            raise RuntimeError("Flask-Session's nodes were no longer started again") from self._error
 
     def pids(self) -> dict[str, int]:
-        """The server and the nodes."""
-        return {"redis": self.server.pid or 0, **{role: child.pid for role, child in self._children.items()}}
+        """The server and the nodes that live."""
+        found = {role: child.pid for role, child in list(self._children.items()) if child.poll() is None}
+        return found | ({"redis": self.server.pid} if self.server.pid is not None else {})
 
     def files(self) -> list[Path]:
         """All of them, for nobody deletes any."""

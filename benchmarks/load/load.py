@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,13 @@ class Plan:
 
 @dataclass
 class Stretches:
-    """The long stretches of one side: at the highest rate that it held, and with kills at the rate that both held.
-    `owed`: sessions whose files waited for a worker meanwhile, medians of the first and the last third."""
+    """The long stretches of one side: at the highest rate that it held, and with kills at the lower of those rates.
+    `owed`: sessions whose files waited for a worker meanwhile, medians of the first and the last third. `beside`:
+    processor seconds that the other side, which had nothing to do, used meanwhile, by stretch."""
 
     held: Measured | None = None
     owed: tuple[float, float] = (0, 0)
+    beside: dict[str, float] = field(default_factory=dict)
     faulty: Measured | None = None
     faults: list[Fault] = field(default_factory=list)
     missed: list[Missed] = field(default_factory=list)
@@ -67,6 +70,7 @@ class Stretches:
         return {
             "held": self.held.as_json() if self.held else None,
             "owed_sessions": {"median_of_first_third": self.owed[0], "median_of_last_third": self.owed[1]},
+            "other_side_cpu_s": self.beside,
             "with_faults": self.faulty.as_json() if self.faulty else None,
             "faults": [fault.as_json() for fault in self.faults],
             "faults_missed": [one.as_json() for one in self.missed],
@@ -82,6 +86,7 @@ class Outcome:
     highest: dict[str, float] = field(default_factory=dict)
     beside: dict[str, Any] = field(default_factory=dict)
     tried: list[dict[str, Any]] = field(default_factory=list)
+    clean: list[float | None] = field(default_factory=list)  # seconds until ours was, before each stretch of theirs
     ours: Stretches = field(default_factory=Stretches)
     theirs: Stretches = field(default_factory=Stretches)
     records: dict[str, Record] = field(default_factory=dict)
@@ -98,7 +103,9 @@ class Outcome:
         times = [getattr(fault, pick) for fault in self.ours.faults for _, pick in RECOVERIES]
         worst = None if None in times else max(times, default=None)
         with_kills = self.ours.faulty is None or self.ours.faulty.given_up
+        unclean = sum(seconds is None for seconds in self.clean) if self.clean else None
         return [
+            verdict("of theirs, stretches in which something of ours was still owed", unclean, 0),
             verdict("no rate was held for the whole time", int(self.ours.held is None), 0),
             verdict("given up with kills", int(with_kills), 0),
             verdict("slowest recovery with kills, s", worst, RECOVERY, judged=self.plan.seconds >= ENOUGH),
@@ -112,6 +119,7 @@ class Outcome:
             "highest_step": self.highest,
             "side_by_side": self.beside,
             "rates_tried": self.tried,
+            "clean_before_theirs_s": self.clean,
             "ours": self.ours.as_json(),
             "theirs": self.theirs.as_json(),
             "visitors": {
@@ -186,39 +194,54 @@ async def _traffic(
     common = 0.6 * min(outcome.highest.values())
     outcome.beside = await _side_by_side(plan, common, sides, generators)
     both = ((theirs, outcome.theirs), (ours, outcome.ours))  # ours last: what it left is looked at in the end
-    await asyncio.to_thread(until_clean)  # what ours has to clear up burdens nobody else
-    rates = [
-        await _hold(plan, outcome.tried, generators[side.name], side, found, outcome.highest[side.name])
-        for side, found in both
-    ]
+    outcome.clean.append(await asyncio.to_thread(until_clean))
     for side, found in both:
-        await asyncio.to_thread(until_clean)
+        with _other(ours if side is theirs else theirs, found, "held"):
+            await _hold(plan, outcome.tried, generators[side.name], side, found, outcome.highest[side.name])
+    rates = [found.held.rate for _, found in both if found.held]
+    if not rates:
+        return
+    outcome.clean.append(await asyncio.to_thread(until_clean))
+    for side, found in both:
         _say(f"{side.name} at {min(rates):.0f}/s with kills")
-        faults = Faults(side, plan.seed, KILLS, plan.pause)
-        faults.start()
-        found.faulty = await generators[side.name].run(min(rates), plan.seconds)
-        found.faults, found.missed = await asyncio.to_thread(faults.close), faults.missed
+        with _other(ours if side is theirs else theirs, found, "with kills"):
+            faults = Faults(side, plan.seed, KILLS, plan.pause)
+            faults.start()
+            try:
+                found.faulty = await generators[side.name].run(min(rates), plan.seconds)
+            finally:
+                found.faults, found.missed = faults.close(), faults.missed
+
+
+@contextlib.contextmanager
+def _other(side: Side, found: Stretches, name: str) -> Iterator[None]:
+    """Notes what that side costs meanwhile. Nobody kills its processes, so two looks suffice."""
+    before = cpu_seconds(side)
+    yield
+    after = cpu_seconds(side)
+    found.beside[name] = round(sum(after[role] - before.get(role, 0) for role in after), 1)
 
 
 async def _hold(
     plan: Plan, tried: list[dict[str, Any]], generator: Generator, side: Side, found: Stretches, rate: float
-) -> float:
-    """Holds `rate`, or the next lower one that can be held; the last that was tried."""
+) -> None:
+    """Holds `rate`, or the next lower one that can be held; after TRIES none."""
     for attempt in range(TRIES):
         rate *= BELOW if attempt else 1
+        _say(f"{side.name} at {rate:.0f}/s for {plan.seconds:.0f} s")
         sampler = Sampler(side, 2.0)
         sampler.start()
-        _say(f"{side.name} at {rate:.0f}/s for {plan.seconds:.0f} s")
-        measured = await generator.run(rate, plan.seconds, hopeless=hopeless)
-        looks = sampler.close().store
+        try:
+            measured = await generator.run(rate, plan.seconds, hopeless=hopeless)
+        finally:
+            looks = sampler.close().store
         held = holds(measured)
         tried.append({"side": side.name, "rate": round(rate, 1), "held": held, **_short(measured)})
         if held:
             third = max(1, len(looks) // 3)
             first, last = ([look.owed for look in part] or [0] for part in (looks[:third], looks[-third:]))
             found.held, found.owed = measured, (statistics.median(first), statistics.median(last))
-            break
-    return rate
+            return
 
 
 async def _search(plan: Plan, outcome: Outcome, generators: Mapping[str, Generator]) -> None:

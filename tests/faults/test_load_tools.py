@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -28,6 +30,7 @@ from benchmarks.load.visitors import CAME_BACK, ENDED, RESTS, Record, Rest, Visi
 
 from sessionsweep_workers import names
 from sessionsweep_workers.devstack.server import EmbeddedServer
+from support.processes import descendants
 
 AT_ONCE = 5
 FAILED = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
@@ -367,15 +370,47 @@ def test_every_kind_of_fault_must_have_bitten_and_every_kind_of_rest_have_been_t
 
 def test_a_load_test_that_measured_nothing_is_short() -> None:
     plan = load.Plan("seed", 600.0)
-    assert [one.said for one in load.Outcome(plan).measured()] == ["SHORT"] * 3
+    assert [one.said for one in load.Outcome(plan).measured()] == ["SHORT"] * 4
     fault = Fault(0.0, "kill", "redis", 1, 0.1, 1.0, 2.0, 61.0)
     whole = Measured(100.0, 600.0)
     ours = load.Stretches(held=whole, faulty=whole, faults=[fault])
-    assert [one.said for one in load.Outcome(plan, ours=ours).measured()] == ["met", "met", "SHORT"]
-    assert [one.said for one in load.Outcome(plan, theirs=ours).measured()] == ["SHORT"] * 3, "theirs is not judged"
+    clean: list[float | None] = [70.0, 71.0]
+    said = [one.said for one in load.Outcome(plan, ours=ours, clean=clean).measured()]
+    assert said == ["met", "met", "met", "SHORT"]
+    assert [one.said for one in load.Outcome(plan, theirs=ours).measured()] == ["SHORT"] * 4, "theirs is not judged"
+    assert load.Outcome(plan, clean=[70.0, None]).measured()[0].said == "SHORT", "ours was at work in their time"
+
+
+class Bearing:
+    """A generator whose side bears a rate without failures up to a highest one."""
+
+    def __init__(self, highest: float) -> None:
+        self.highest = highest
+
+    async def run(self, rate: float, seconds: float, **_: object) -> Measured:
+        measured = Measured(rate, seconds)
+        measured.failed["status 503"] += rate > self.highest
+        return measured
+
+
+@pytest.mark.parametrize(
+    ("highest", "rates", "held"),
+    [(100, [100.0], True), (80, [100.0, 88.0, 77.4], True), (59, [100.0, 88.0, 77.4, 68.1, 60.0], False)],
+)
+async def test_a_rate_that_is_not_held_is_tried_lower_and_none_is_made_up(
+    server: tuple[EmbeddedServer, redis.Redis], highest: float, rates: list[float], held: bool
+) -> None:
+    side = SimpleNamespace(name="ours", server=server[0], pids=dict)
+    found, tried = load.Stretches(), list[dict[str, Any]]()
+    generator = cast("Generator", Bearing(highest))
+    await load._hold(load.Plan("seed", 60.0), tried, generator, cast("Side", side), found, 100.0)
+    assert [one["rate"] for one in tried] == rates
+    assert [one["held"] for one in tried] == [False] * (len(rates) - 1) + [held]
+    assert (found.held.rate <= highest) if found.held else not held
 
 
 def test_a_killed_node_of_flask_session_comes_back_and_keeps_its_files(tmp_path: Path) -> None:
+    before = descendants(os.getpid())
     with FlaskSession(tmp_path, 60) as side:
         faults = Faults(side, "seed", load.KILLS, (0, 0))
         faults._closed.set()  # nothing waits
@@ -387,5 +422,7 @@ def test_a_killed_node_of_flask_session_comes_back_and_keeps_its_files(tmp_path:
         assert all(one.back is not None and one.web is not None and one.debt == one.web for one in faults.done)
         assert [one.role for one in faults.missed] == ["worker-a"], "it has none"
         assert len(side.files()) == 4, "one on each node after each kill, and nobody deletes them"
-        pids = side.pids()
-    assert not [role for role, pid in pids.items() if Path(f"/proc/{pid}").exists()]
+        assert set(side.pids()) == {"redis", "web-a", "web-b"}
+        os.kill(side.pids()["web-b"], signal.SIGKILL)  # and at once the end: nobody starts it after it was stopped
+    assert side.pids() == {}
+    assert descendants(os.getpid()) <= before
