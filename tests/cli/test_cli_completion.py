@@ -53,7 +53,7 @@ def test_bash_completes_commands_options_and_volumes(cli: Deployment, path: str,
         assert done.stderr == ""
         return set(done.stdout.split())
 
-    assert complete("ho") == {"holds"}
+    assert complete("ho") == complete("--version", "ho") == {"holds"}
     assert complete("holds", "") == {"list", "lift"}
     assert {"--watch", "--json"} <= complete("holds", "list", "--")
     assert complete("volumes", "adopt", "") == {"a"}, "without a store: a Tab waits for none"

@@ -66,6 +66,20 @@ def test_what_leaks_raises_the_floor_and_what_is_open_for_a_while_does_not() -> 
     assert round(slope * 3600) == 60, "one a minute"
 
 
+@pytest.mark.parametrize("an_hour", [0.0, 33.0])
+def test_what_scatters_is_no_sure_growth_and_a_beats_leak_was(an_hour: float) -> None:
+    """Two lives of 23 minutes after their warm-up, as a soak of an hour judges them; the leak is one that was there."""
+    wrongly = 0
+    for seed in range(100):
+        dice = random.Random(seed)
+        lives = [[(120.0 * n, 30 + an_hour * n / 30 + dice.randint(-3, 3)) for n in range(12)] for _ in range(2)]
+        sure = trends.at_least(lives)
+        assert sure is not None
+        wrongly += (sure * 3600 > soak.COUNT_BOUND) != (an_hour > 0)
+    assert wrongly <= 1
+    assert trends.at_least([[(0.0, 1.0), (1.0, 2.0)]]) is None, "too few to say anything"
+
+
 def test_what_cannot_be_judged_is_neither_met_nor_short() -> None:
     assert verdict("x", 1.0, 1.0).said == "met"
     assert verdict("x", 1.1, 1.0).said == "SHORT"

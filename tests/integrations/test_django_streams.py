@@ -117,7 +117,7 @@ def test_what_nobody_reads_holds_no_place(client: Client, deployment: Deployment
         assert client.get("/broken").status_code == 500
         client.exc_info = None
         gc.collect()
-    wait_until(lambda: streams(deployment, session_id) == [], what="the places are given back")
+        wait_until(lambda: streams(deployment, session_id) == [], what="the place is given back")
 
 
 def test_a_client_that_comes_right_back_finds_its_place(client: Client, deployment: Deployment) -> None:

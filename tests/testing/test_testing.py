@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -92,6 +94,37 @@ def test_asynchronous_code_dies_the_same_way(make: Make) -> None:
     where = asyncio.run(scenario())
     assert {"before OpenSession", "after Register", "before Commit"} <= set(where)
     deployment.assert_nothing_left_behind()
+
+
+class Circle:
+    """Kept by nobody but itself."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+def test_a_crash_freezes_what_was_there_for_its_block_alone(deployment: Deployment) -> None:
+    gc.unfreeze()  # as with most users; this test run itself freezes
+    try:
+        with next(deployment.crashes()) as crash:
+            assert gc.get_freeze_count() > 0
+            deployment.sessions.create()
+        assert crash.happened
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.freeze()
+
+
+def test_a_crash_freezes_nothing_more_where_its_caller_froze(deployment: Deployment) -> None:
+    gc.freeze()
+    circle = Circle()
+    kept = weakref.ref(circle)
+    del circle
+    with next(deployment.crashes()) as crash:
+        deployment.sessions.create()
+    assert crash.happened
+    assert gc.get_freeze_count() > 0
+    assert kept() is None, "garbage of before the block would have been frozen for ever"
 
 
 def test_an_app_that_catches_everything_is_dead_all_the_same(deployment: Deployment) -> None:

@@ -59,8 +59,8 @@ class Commands(TyperGroup):
             raise typer.Exit(1) from None
 
 
-def _say_version(asked: bool) -> None:
-    if asked:
+def _say_version(ctx: typer.Context, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:  # a shell that completes a line parses it, too
         typer.echo(f"sessionsweep {metadata.version('sessionsweep')}")
         raise typer.Exit
 

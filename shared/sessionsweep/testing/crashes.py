@@ -52,7 +52,7 @@ class Crash:
     """One crash: `with crash:` runs until its point and goes on after the block, as another process would.
 
     After a crash the garbage collector looks at what was made within the block alone: in a large test suite a look at
-    everything takes a quarter of a second each time. What a caller froze (`gc.freeze`) stays frozen.
+    everything takes a quarter of a second each time. Where the caller froze anything (`gc.freeze`), nothing more is frozen.
     """
 
     def __init__(self, points: Points, at: int) -> None:
@@ -63,8 +63,9 @@ class Crash:
         self._thaw = False
 
     def __enter__(self) -> Crash:
-        self._thaw = gc.get_freeze_count() == 0
-        gc.freeze()
+        self._thaw = gc.get_freeze_count() == 0  # or `unfreeze` would thaw what isn't ours
+        if self._thaw:
+            gc.freeze()
         self._points.arm(self._at)
         return self
 
