@@ -44,6 +44,7 @@ class Plan:
     turn: float = 30.0  # of each side, side by side
     beside: float = 600.0  # all turns together
     first: float = FIRST  # the first step's rate
+    top: float = TOP  # the last step's, at most: what is held for long is no higher
     visitors: int = 400
     pause: tuple[float, float] = (20.0, 40.0)  # between a recovery and the next kill
 
@@ -248,7 +249,7 @@ async def _search(plan: Plan, outcome: Outcome, generators: Mapping[str, Generat
     """Rising steps, the sides in turn at the same rate, each until it fails twice at one."""
     rate, open_sides = plan.first, dict(generators)
     outcome.highest = dict.fromkeys(generators, plan.first / 2)
-    while open_sides and rate < TOP:
+    while open_sides and rate <= plan.top:
         for name in list(open_sides):
             for attempt in (1, 2):
                 measured = await open_sides[name].run(rate, plan.step)

@@ -52,7 +52,7 @@ class Crash:
     """One crash: `with crash:` runs until its point and goes on after the block, as another process would.
 
     After a crash the garbage collector looks at what was made within the block alone: in a large test suite a look at
-    everything takes a quarter of a second each time. Where the caller froze anything (`gc.freeze`), nothing more is frozen.
+    everything takes a quarter of a second each time. Where the caller froze anything itself, nothing more is frozen.
     """
 
     def __init__(self, points: Points, at: int) -> None:
