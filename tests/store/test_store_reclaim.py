@@ -381,6 +381,20 @@ def test_a_process_that_was_only_paused_is_listed_again(store: Subject) -> None:
     assert store.leased(PROCESS, "again", dead=True) == {sid: {stream}}
 
 
+@pytest.mark.parametrize("readopted", [False, True])
+def test_whatever_is_registered_at_a_process_lists_it_again(store: Subject, readopted: bool) -> None:
+    """No file of ours lies at a process; one that did would be owed in a queue that nobody finds."""
+    sid = store.create()
+    store.file(sid, location=PROCESS)
+    assert store.leased(PROCESS, dead=True) == {}
+    assert store.queue(PROCESS) is None
+    if readopted:
+        assert store.do(op.Readopt(sid, new_resource_id(), PROCESS, 100))
+    else:
+        store.file(sid, location=PROCESS)
+    assert store.queue(PROCESS) == op.QueueDepth(PROCESS, 0, 0)
+
+
 def test_a_process_listed_no_more_comes_back_with_what_its_sessions_owe(store: Subject) -> None:
     sid = store.create()
     store.register(sid, kind="s", location=PROCESS, live=True)

@@ -25,10 +25,8 @@ local number, added = line_for(rkey, places, location)
 if not number then return 0 end
 redis.call('UNLINK', prefix .. 'none')
 event(prefix, 'e', 'resource_readopted', 's', sid, 'x', rid)
-if added then
-  redis.call('HSET', rkey, '@', table.concat(places, '\n'))
-  redis.call('HSET', prefix .. 'l', location, 1)
-end
+if added then redis.call('HSET', rkey, '@', table.concat(places, '\n')) end
+if added or string.sub(location, 1, 2) == 'p.' then redis.call('HSET', prefix .. 'l', location, 1) end -- as in `register`
 redis.call('HSET', rkey, rid, pack({state = 'l', kind = 'f', size = size, created = now, used = now, till = 0, tries = 0,
   loc = number, purpose = 'found', error = ''}))
 redis.call('SETRANGE', session, 46, struct.pack('>I2I2I6', h.resources + 1, h.streams, h.bytes + size))

@@ -67,7 +67,7 @@ if not number then return {kind == 's' and 'limit:streams' or 'limit:resources',
 event(prefix, 'e', 'resource_registered', 's', sid, 'x', rid, 'kind', kind, 'location', location)
 if added then redis.call('HSET', rkey, '@', table.concat(places, '\n')) end
 -- a process that was only paused was taken for dead, and its queue is listed no more
-if added or kind == 's' then redis.call('HSET', prefix .. 'l', location, 1) end
+if added or string.sub(location, 1, 2) == 'p.' then redis.call('HSET', prefix .. 'l', location, 1) end
 local till = live == '1' and 0 or now + timeout
 redis.call('HSET', rkey, rid, struct.pack(RES, live == '1' and 'l' or 'i', kind, size, now, now, till, 0, number,
   #purpose, purpose, 0, ''))
