@@ -39,7 +39,9 @@ def _run(args: argparse.Namespace, folder: Path) -> int:
     if args.what == "load":
         step, turn = min(20.0, max(5.0, seconds / 12)), min(30.0, seconds / 6)
         beside = seconds if args.beside is None else args.beside * 60
-        plan = load.Plan(args.seed, seconds, step, turn, beside=beside, first=args.rate or load.FIRST, top=args.top)
+        plan = load.Plan(
+            args.seed, seconds, step, turn, beside=beside, first=args.rate or load.FIRST, top=args.top, kills=args.kills
+        )
         outcome = load.load(plan, folder)
     else:
         long = soak.Plan(args.seed, seconds, args.rate or soak.RATE, warm_up=min(soak.WARM_UP, seconds / 4))
@@ -131,6 +133,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rate", type=float, help=rates)
     parser.add_argument("--top", type=float, default=load.TOP, help="requests a second of no step more (load)")
+    parser.add_argument("--no-kills", action="store_false", dest="kills", help="no stretches with kills (load)")
     parser.add_argument("--beside", type=float, help="minutes of both sides in turns (load; default: --minutes)")
     parser.add_argument("--folder", type=Path, help="kept afterwards (default: a temporary one)")
     parser.add_argument("--json", type=Path, help="where the report goes")

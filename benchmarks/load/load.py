@@ -45,6 +45,7 @@ class Plan:
     beside: float = 600.0  # all turns together
     first: float = FIRST  # the first step's rate
     top: float = TOP  # the last step's, at most: what is held for long is no higher
+    kills: bool = True
     visitors: int = 400
     pause: tuple[float, float] = (20.0, 40.0)  # between a recovery and the next kill
 
@@ -108,8 +109,13 @@ class Outcome:
         return [
             verdict("of theirs, stretches in which something of ours was still owed", unclean, 0),
             verdict("no rate was held for the whole time", int(self.ours.held is None), 0),
-            verdict("given up with kills", int(with_kills), 0),
-            verdict("slowest recovery with kills, s", worst, RECOVERY, judged=self.plan.seconds >= ENOUGH),
+            verdict("given up with kills", int(with_kills), 0, judged=self.plan.kills),
+            verdict(
+                "slowest recovery with kills, s",
+                worst,
+                RECOVERY,
+                judged=self.plan.kills and self.plan.seconds >= ENOUGH,
+            ),
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -200,7 +206,7 @@ async def _traffic(
         with _other(ours if side is theirs else theirs, found, "held"):
             await _hold(plan, outcome.tried, generators[side.name], side, found, outcome.highest[side.name])
     rates = [found.held.rate for _, found in both if found.held]
-    if not rates:
+    if not rates or not plan.kills:
         return
     outcome.clean.append(await asyncio.to_thread(until_clean))
     for side, found in both:
