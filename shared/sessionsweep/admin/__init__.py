@@ -15,7 +15,7 @@ __all__ = ["create_admin"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "create_admin":  # imported on first use: who only checks a token (`sessionsweep up`) waits for no FastAPI
+    if name == "create_admin":  # on first use: who only checks a token (`sessionsweep up`) waits for no FastAPI
         value = globals()[name] = import_module("sessionsweep.admin.app").create_admin
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
