@@ -6,6 +6,7 @@ import ast
 import asyncio
 import inspect
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -13,20 +14,34 @@ import pytest
 from pages import PAGES, Snippet, name, snippets
 
 from sessionsweep import Sessions
+from sessionsweep.sessions.streams import Streams
 
 KEY = "docs-key-" + "k" * 40
 
 
 @pytest.fixture
-def environment(redis_url: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What a reader has set before trying a page: a server, a key, a volume, a node's name."""
+def environment(redis_url: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a reader has set before trying a page: a server, a key, a volume, a node's name.
+
+    A page ends with its process; here no thread of its apps goes on listening when it is over.
+    """
     monkeypatch.setenv("SESSIONSWEEP_REDIS_URL", redis_url)
     monkeypatch.setenv("SESSIONSWEEP_NAMESPACE", namespace)
     monkeypatch.setenv("SESSIONSWEEP_SECRET_KEY", KEY)
     monkeypatch.setenv("SESSIONSWEEP_VOLUMES", f"a={tmp_path / 'a'}")
     monkeypatch.setenv("SESSIONSWEEP_NODE", "node-a")
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    made: list[Streams] = []
+    begin = Streams.begin
+
+    def remembered(streams: Streams) -> None:
+        made.append(streams)
+        begin(streams)
+
+    monkeypatch.setattr(Streams, "begin", remembered)
+    yield
+    for streams in made:
+        streams.stop()
 
 
 def run_page(page: Path, blocks: list[Snippet]) -> None:

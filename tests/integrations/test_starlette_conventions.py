@@ -164,13 +164,13 @@ def test_a_websocket_reads_it_and_keeps_what_it_saves(client: TestClient) -> Non
 
 def test_a_test_client_that_starts_no_lifespan_works_too(settings: Callable[..., Settings]) -> None:
     """Each of its requests has an event loop of its own, whose connection nobody closes."""
-    client = TestClient(app(settings()))
-    client.post("/update?some=data")
-    assert client.get("/view").json() == {"some": "data"}
-    assert client.get("/view").json() == {"some": "data"}
-    del client
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
+        client = TestClient(app(settings()))
+        client.post("/update?some=data")
+        assert client.get("/view").json() == {"some": "data"}
+        assert client.get("/view").json() == {"some": "data"}
+        del client
         gc.collect()
 
 
