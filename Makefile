@@ -10,8 +10,8 @@ UP = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(PORT_BASE),--port-base "$
 FAULT_SCHEDULES ?= 1000
 SOAK_MINUTES ?= 60
 LOAD_MINUTES ?= 10
-# more than this machine's cores: half of the time a test waits for processes that it started
-TEST_PROCESSES ?= 4
+# three for each core of a small machine: most of the time a test waits for processes that it started
+TEST_PROCESSES ?= 6
 # Hundreds of processes start in a test run: none compiles again what another has compiled.
 test faults scale: export PYTHONDONTWRITEBYTECODE =
 # The sizes of `make scale`, as docs/security.md names them: 10,000 requests of 100 clients on two nodes for each framework,

@@ -52,19 +52,19 @@ class Crash:
     """One crash: `with crash:` runs until its point and goes on after the block, as another process would.
 
     After a crash the garbage collector looks at what was made within the block alone: in a large test suite a look at
-    everything takes a quarter of a second each time. Where the caller froze anything itself, nothing more is frozen.
+    everything takes a quarter of a second each time. Where the caller froze anything itself, `freezes` is false and
+    nothing more is frozen: `unfreeze` would thaw that too.
     """
 
-    def __init__(self, points: Points, at: int) -> None:
+    def __init__(self, points: Points, at: int, freezes: bool) -> None:
         self._points = points
         self._at = at
+        self._freezes = freezes
         self.happened = False
         self.where = ""
-        self._thaw = False
 
     def __enter__(self) -> Crash:
-        self._thaw = gc.get_freeze_count() == 0  # or `unfreeze` would thaw what isn't ours
-        if self._thaw:
+        if self._freezes:
             gc.freeze()
         self._points.arm(self._at)
         return self
@@ -80,7 +80,7 @@ class Crash:
                 inherited.abandon(NewFile)  # the dead hold no locks
                 gc.collect()
         finally:
-            if self._thaw:
+            if self._freezes:
                 gc.unfreeze()
         return self.happened and kind is not None and issubclass(kind, CrashedError | Exception)
 
@@ -90,9 +90,10 @@ class Crash:
 
 def every_crash(points: Points) -> Iterator[Crash]:
     """One crash after the other, each a point later, until a block has run through."""
+    freezes = gc.get_freeze_count() == 0  # asked once: it counts them one by one, tens of milliseconds in a large suite
     at = 0
     while True:
-        crash = Crash(points, at)
+        crash = Crash(points, at, freezes)
         yield crash
         if not crash.happened:
             return
