@@ -74,6 +74,8 @@ class Failover:
     def caught_up(self) -> None:
         """Waits until the replica has all that the primary acknowledged."""
         with self.primary.client() as primary:
+            primary.set("caught-up", 1)  # WAIT speaks of what its own connection wrote: without a write, of nothing
+            primary.unlink("caught-up")
             wait_until(lambda: primary.wait(1, 100) == 1, what="the replica follows")
 
     def lag(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import fcntl
 import io
 import multiprocessing
@@ -386,6 +387,7 @@ def test_a_forked_child_neither_holds_nor_writes(volume: Volume, sid: str, rid: 
     ours, theirs = context.Pipe()
 
     def child() -> None:
+        faulthandler.dump_traceback_later(20)  # where it hangs, if it does
         theirs.send((file.closed, file.discard(), lock.held, reason_of(volume.exclusive, "store")))
         file.close()
         theirs.recv()  # lives until told
@@ -403,6 +405,23 @@ def test_a_forked_child_neither_holds_nor_writes(volume: Volume, sid: str, rid: 
         ours.send("go")
         process.join(30)
         assert process.exitcode == 0
+    finally:
+        process.kill()
+        process.join()
+
+
+def test_a_fork_amid_another_threads_close_leaves_a_child_that_goes_on(volume: Volume, sid: str, rid: str) -> None:
+    """The child's copy of the file's lock is held by a thread that the child doesn't have."""
+    file = volume.create(sid, rid)
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=lambda: theirs.send(file.closed))
+    with file._closing:  # as that thread has it
+        process.start()
+    try:
+        assert ours.poll(30), "the child waits for ever"
+        assert ours.recv() is True
+        assert not file.closed, "the parent's is open"
     finally:
         process.kill()
         process.join()

@@ -185,6 +185,7 @@ class NewFile(io.BufferedIOBase):
 
     def let_go(self) -> None:
         """In a forked child: see inherited.py. What is buffered is the parent's to write."""
+        self._closing = threading.Lock()  # a thread that the fork left behind may hold the other one
         self._release()
 
     def _release(self) -> None:
