@@ -343,7 +343,8 @@ BAD = [
 ]
 
 
-def test_bad_input_gets_a_clear_answer_and_changes_nothing(admin: Admin) -> None:
+def test_bad_input_gets_a_clear_answer_and_changes_nothing(make_admin: Callable[..., Admin]) -> None:
+    admin = make_admin(idle_timeout=6000, max_duration=60_000)  # no session ends by itself, however slow the machine
     session, _ = admin.node.sessions.create(user="ana")
     headers = {"X-Admin-Token": WRITE, "Content-Type": "application/json"}
     for method, path, body, status in BAD:
